@@ -1,0 +1,231 @@
+"""The library on the command line: ``python -m course_lib`` lists, finds and shows what is there."""
+
+import argparse
+import inspect
+import os
+import re
+import sys
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, fields
+from itertools import groupby
+from pathlib import Path
+
+from course_lib import registry
+from course_lib.registry import Entry, Traits
+
+__all__ = ["main"]
+
+WIDTH = 100
+
+EXAMPLES = """\
+examples:
+  python -m course_lib list --chapter layers/norm
+  python -m course_lib find "long sequences" --causal
+  python -m course_lib show LayerNorm
+  python -m course_lib papers entropy
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0, 1 where nothing was found, 2 for an unknown name.
+
+    >>> main(["papers", "ReLU's revival"])  # doctest: +ELLIPSIS
+    layers/norm: ...
+      built   2410.09637  relu-revival
+              ReLU's Revival: On the Entropic Overload in Normalization-Free Large Language Models
+    1 paper, 1 built
+    0
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        lines = options.command(options)
+    except ValueError as error:
+        print(f"course_lib: {error}", file=sys.stderr)
+        return 2
+    return _write(lines)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m course_lib",
+        description="What is in the library, which paper it comes from, where it is taught and tested.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    listing = commands.add_parser("list", help="all objects, chapter by chapter")
+    listing.set_defaults(command=_list, words="")
+    finding = commands.add_parser("find", help="objects by words in name, description or paper")
+    finding.set_defaults(command=_find)
+    finding.add_argument("words", nargs="+", help="all of them must occur")
+    for command in listing, finding:
+        command.add_argument("--chapter", help="only this chapter, such as layers/norm")
+        traits = command.add_argument_group("traits")
+        for trait in fields(Traits):
+            name = trait.name.replace("_", "-")
+            traits.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, help=f"{name} or not")
+
+    showing = commands.add_parser("show", help="one object: signature, description, papers, chapter, tests")
+    showing.set_defaults(command=_show)
+    showing.add_argument("name", help="a public name such as LayerNorm")
+
+    paper_list = commands.add_parser("papers", help="the papers of the course, built and planned")
+    paper_list.set_defaults(command=_papers)
+    paper_list.add_argument("words", nargs="*", help="all of them must occur in title, id, number or year")
+    paper_list.add_argument("--chapter", help="only this chapter, such as layers/norm")
+    return parser
+
+
+def _list(options: argparse.Namespace) -> list[str]:
+    found = sorted(_chosen("", options), key=lambda entry: (entry.chapter, entry.name))
+    lines = []
+    for chapter, group in groupby(found, key=lambda entry: entry.chapter):
+        lines += [_heading(chapter), *_table([(entry.name, entry.summary) for entry in group]), ""]
+    return [*lines, _count(len(found), "object")] if found else []
+
+
+def _find(options: argparse.Namespace) -> list[str]:
+    words = " ".join(options.words)
+    found = _chosen(words, options)
+    lines = _table([(entry.name, entry.chapter, entry.summary) for entry in found])
+    if not found:
+        planned = registry.find_papers(words, chapter=options.chapter)
+        print(
+            f"course_lib: no object matches {words!r}" + (", but these papers do" if planned else ""),
+            file=sys.stderr,
+        )
+        lines = _paper_lines(planned)
+    return lines
+
+
+def _chosen(words: str, options: argparse.Namespace) -> list[Entry]:
+    """The objects that match words, chapter and traits of the command line."""
+    if options.chapter is not None:
+        registry.find_papers(chapter=options.chapter)  # refuses an unknown chapter
+    wanted = {t.name: value for t in fields(Traits) if (value := getattr(options, t.name)) is not None}
+    return [entry for entry in registry.find(words, **wanted) if options.chapter in (None, entry.chapter)]
+
+
+def _show(options: argparse.Namespace) -> list[str]:
+    entry = registry.show(options.name)
+    holding = [name for name, holds in asdict(entry.traits).items() if holds]
+    lines = [f"from {entry.module} import {entry.name}", "", *_signature(entry), ""]
+    lines += [line for text in inspect.getdoc(entry.obj).splitlines() for line in _wrapped(text)]
+    lines += ["", "papers"]
+    for paper in map(registry.paper, entry.paper_ids):
+        lines += [*_wrapped(f"  {paper.title} ({paper.year})"), f"  {paper.url}"]
+    lines += ["", _heading(f"chapter  {entry.chapter}"), f"page     book/{entry.chapter}.md"]
+    lines += [f"tests    {file}" for file in _test_files(entry)]
+    return [*lines, f"traits   {', '.join(holding).replace('_', '-') or 'none'}"]
+
+
+def _papers(options: argparse.Namespace) -> list[str]:
+    words = " ".join(options.words)
+    found = registry.find_papers(words, chapter=options.chapter)
+    if not found:
+        print(f"course_lib: no paper matches {words!r}", file=sys.stderr)
+    return _paper_lines(found)
+
+
+def _paper_lines(found: list[registry.Paper]) -> list[str]:
+    if not found:
+        return []
+    built = {paper_id for entry in registry.entries().values() for paper_id in entry.paper_ids}
+    lines = []
+    for chapter, group in groupby(found, key=lambda paper: paper.chapter):
+        lines.append(_heading(chapter))
+        for paper in group:
+            lines.append(f"  {'built' if paper.id in built else 'planned':7} {paper.arxiv:11} {paper.id}")
+            lines += textwrap.wrap(paper.title, WIDTH, initial_indent=" " * 10, subsequent_indent=" " * 10)
+    return [*lines, f"{_count(len(found), 'paper')}, {sum(paper.id in built for paper in found)} built"]
+
+
+def _heading(chapter: str) -> str:
+    """A chapter with its title, as far as it is a chapter and not a file of the ground."""
+    known = registry.chapters().get(chapter.split()[-1])
+    return _cut(f"{chapter}: {known.title}" if known else chapter)
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
+def _table(rows: list[tuple[str, ...]]) -> list[str]:
+    """Left-aligned columns; the last one is cut where the line is full."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1]
+    return [
+        _cut(
+            "  "
+            + "  ".join([*(f"{cell:{width}}" for cell, width in zip(row, widths, strict=False)), row[-1]])
+        )
+        for row in rows
+    ]
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= WIDTH else line[: WIDTH - 3].rstrip() + "..."
+
+
+def _wrapped(line: str) -> list[str]:
+    """One line of a docstring, broken where it is too wide, at its own indentation."""
+    if len(line) <= WIDTH:
+        return [line]
+    indent = re.match(r"[ .>]*", line).end()
+    return textwrap.wrap(
+        line, WIDTH, subsequent_indent=" " * indent, drop_whitespace=True, break_on_hyphens=False
+    )
+
+
+def _signature(entry: Entry) -> list[str]:
+    """The call as written in the source, one argument per line where it would be too wide."""
+    signature = inspect.signature(entry.obj)
+    if inspect.isclass(entry.obj):
+        signature = signature.replace(return_annotation=signature.empty)
+    text = re.sub(r"\b(jaxtyping|collections\.abc|typing|torch)\.(?=[A-Z])", "", f"{entry.name}{signature}")
+    if len(text) <= WIDTH:
+        return [text]
+    arguments, positional = [], True
+    for argument in signature.parameters.values():
+        if argument.kind is argument.KEYWORD_ONLY and positional:
+            arguments, positional = [*arguments, "*"], False
+        positional = positional and argument.kind is not argument.VAR_POSITIONAL
+        arguments.append(str(argument))
+    result = str(signature.replace(parameters=[]))[2:]
+    lines = [f"{entry.name}(", *(f"    {argument}," for argument in arguments), f"){result}"]
+    return [
+        part
+        for line in lines
+        for part in _wrapped(re.sub(r"\b(jaxtyping|collections\.abc|typing|torch)\.(?=[A-Z])", "", line))
+    ]
+
+
+def _test_files(entry: Entry) -> Iterator[str]:
+    """Tests of the chapter that name the object, or, where the tests are not installed, where they stand."""
+    part, _, chapter = entry.chapter.partition("/")
+    root = Path(registry.__file__).resolve().parents[1]
+    named = re.compile(rf"\b{entry.name}\b")
+    found = [
+        file.relative_to(root).as_posix()
+        for file in sorted(root.glob(f"tests/{part}/test_{chapter}*.py"))
+        if named.search(file.read_text("utf-8"))
+    ]
+    yield from found or [f"tests/{part}/test_{chapter}*.py (in the source tree)"]
+
+
+def _write(lines: list[str]) -> int:
+    """Print the lines; a reader that stops reading (``| head``) is no error."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a letter of a title gets a "?"
+    try:
+        for line in lines:
+            print(line)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains at exit
+    return 0 if lines else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

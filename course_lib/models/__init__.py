@@ -1,0 +1,1 @@
+"""Small whole networks, assembled from layers."""

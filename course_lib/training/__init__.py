@@ -1,0 +1,1 @@
+"""What fits weights: the training loop first, then methods."""

@@ -1,0 +1,117 @@
+"""Turn one text notebook into an executed ``.ipynb``; a failing cell fails with its traceback.
+
+python tools/execute.py book/layers/norm.md build/notebooks/layers/norm.ipynb [--unexecuted]
+"""
+
+import argparse
+import os
+import re
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import jupytext
+import nbformat
+from jupyter_client.manager import AsyncKernelManager
+from kernel_env import kernel_environment
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError
+
+CELL_TIMEOUT = 600  # seconds
+ANSI_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+# A warning of some library in the published book looks like a fault of the course, and mostly is one.
+WARNING_LINE = re.compile(r"^.*\b\w*Warning: .*$", re.MULTILINE)
+
+
+class CellError(Exception):
+    """A cell failed; the message says where and shows the traceback."""
+
+
+def convert(source: Path, target: Path, *, execute: bool = True) -> float:
+    """Write ``source`` as a notebook to ``target``, executed unless told otherwise; return the seconds it took.
+
+    Raises:
+        CellError: if a cell raises, hangs or prints a warning; ``target`` is then left as it was.
+    """
+    start = time.perf_counter()
+    notebook = jupytext.read(source)
+    notebook.metadata.pop("jupytext", None)
+    number_cells(notebook)
+    if execute:
+        run(notebook, source)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_suffix(".partial")
+    nbformat.write(notebook, partial)
+    partial.replace(target)
+    return time.perf_counter() - start
+
+
+def number_cells(notebook: nbformat.NotebookNode) -> None:
+    """Give the cells ids that depend on their place only, so that an unchanged notebook is an unchanged file."""
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    for number, cell in enumerate(notebook.cells):
+        cell["id"] = f"cell-{number}"
+
+
+def run(notebook: nbformat.NotebookNode, source: Path) -> None:
+    """Execute all cells in place, in an empty folder of their own."""
+    with tempfile.TemporaryDirectory() as folder:
+        client = NotebookClient(
+            notebook,
+            timeout=CELL_TIMEOUT,
+            kernel_name="python3",
+            kernel_manager_class=AsyncKernelManager,
+            record_timing=False,
+            resources={"metadata": {"path": folder}},
+        )
+        try:
+            client.execute(env=kernel_environment())
+        except CellExecutionError:
+            fail(notebook, source, "raised")
+        except CellTimeoutError as error:
+            raise CellError(f"{source}: a cell ran for more than {CELL_TIMEOUT} s\n{error}") from None
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if output.get("name") == "stderr" and (warning := WARNING_LINE.search(output["text"])):
+                raise CellError(f"{place(cell, source)} printed a warning:\n{warning.group()}")
+
+
+def fail(notebook: nbformat.NotebookNode, source: Path, what: str) -> None:
+    """Raise ``CellError`` for the first cell with an error output."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if output["output_type"] == "error":
+                traceback = "\n".join(output["traceback"])
+                if not sys.stderr.isatty():
+                    traceback = ANSI_COLOUR.sub("", traceback)
+                raise CellError(f"{place(cell, source)} {what}:\n{traceback}")
+    raise CellError(f"{source} {what}, but no cell holds the error")
+
+
+def place(cell: nbformat.NotebookNode, source: Path) -> str:
+    """``book/layers/norm.md, line 42`` where the cell's code begins."""
+    position = source.read_text("utf-8").find(cell.source)
+    if position < 0:
+        return str(source)
+    return f"{source}, line {source.read_text('utf-8').count(os.linesep, 0, position) + 1}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("source", type=Path)
+    parser.add_argument("target", type=Path)
+    parser.add_argument("--unexecuted", action="store_true", help="convert only")
+    args = parser.parse_args()
+    try:
+        seconds = convert(args.source, args.target, execute=not args.unexecuted)
+    except CellError as error:
+        print(f"\nFAILED {error}\n", file=sys.stderr, flush=True)
+        return 1
+    if not args.unexecuted:
+        print(f"{seconds:7.1f} s  {args.source}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
