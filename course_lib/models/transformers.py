@@ -61,7 +61,9 @@ class GPT(nn.Module):
     def embed(self, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b t d"]:
         """The residual stream that enters the first block."""
         if tokens.shape[1] > self.max_length:
-            raise ValueError(f"{tokens.shape[1]} tokens exceed max_length={self.max_length}; crop, or build it longer")
+            raise ValueError(
+                f"{tokens.shape[1]} tokens exceed max_length={self.max_length}; crop, or build it longer"
+            )
         positions = torch.arange(tokens.shape[1], device=tokens.device)
         return self.embed_norm(self.token(tokens) + self.position(positions))
 
@@ -72,7 +74,9 @@ class GPT(nn.Module):
         return self.out(self.final_norm(x))
 
     @torch.no_grad()
-    def generate(self, tokens: Int[Tensor, "b t"], steps: int, *, generator: torch.Generator) -> Int[Tensor, "b u"]:
+    def generate(
+        self, tokens: Int[Tensor, "b t"], steps: int, *, generator: torch.Generator
+    ) -> Int[Tensor, "b u"]:
         """Append ``steps`` sampled tokens; the context is cropped to the last ``max_length``."""
         for _ in range(steps):
             probabilities = self(tokens[:, -self.max_length :])[:, -1].softmax(-1)
@@ -83,7 +87,8 @@ class GPT(nn.Module):
 class VisionTransformer(nn.Module):
     r"""An image classifier: patches as tokens, your blocks, the mean over tokens, a linear read-out.
 
-    .. math:: \text{logits} = W_{\mathrm{out}}\, \tfrac1T \textstyle\sum_t N(\text{blocks}(W_p\, \text{patch}_t + P_t))
+    .. math:: \text{logits} = W_{\mathrm{out}}\, \tfrac1T \textstyle\sum_t
+        N(\text{blocks}(W_p\, \text{patch}_t + P_t))
 
     Args:
         image: rows, columns and channels of the image.

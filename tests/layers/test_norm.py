@@ -138,7 +138,8 @@ def test_recurrent_cell_ignores_the_scale_of_its_summed_input():
     torch.testing.assert_close(cell(50 * x, 50 * h), cell(x, h), rtol=1e-4, atol=1e-4)
 
 
-PAPER_TABLE = {  # weight re-scaled, re-centred, one row re-scaled, data re-scaled, re-centred, one sample re-scaled
+# weight re-scaled, re-centred, one row re-scaled, data re-scaled, re-centred, one sample re-scaled
+PAPER_TABLE = {
     "batch norm": [True, False, True, True, True, False],
     "weight norm": [True, False, True, False, False, False],
     "layer norm": [True, True, False, True, False, True],
@@ -161,8 +162,11 @@ def copy_block_to_torch(block, peer):
     """Give torch's encoder layer the weights of our block (norms keep their start: gain 1, shift 0)."""
     mixer, mlp = block.attention.sublayer, block.mlp.sublayer
     with torch.no_grad():
-        peer.self_attn.in_proj_weight.copy_(torch.cat([mixer.query.weight, mixer.key.weight, mixer.value.weight]))
-        peer.self_attn.in_proj_bias.copy_(torch.cat([mixer.query.bias, mixer.key.bias, mixer.value.bias]))
+        peer.self_attn.in_proj_weight.copy_(
+            torch.cat([mixer.query.weight, mixer.key.weight, mixer.value.weight])
+        )
+        no_bias = torch.zeros_like(mixer.query.bias)  # of the keys: the softmax would cancel it
+        peer.self_attn.in_proj_bias.copy_(torch.cat([mixer.query.bias, no_bias, mixer.value.bias]))
     peer.self_attn.out_proj.load_state_dict(mixer.out.state_dict())
     peer.linear1.load_state_dict(mlp[0].state_dict())
     peer.linear2.load_state_dict(mlp[2].state_dict())
@@ -172,7 +176,14 @@ def copy_block_to_torch(block, peer):
 def test_pre_and_post_blocks_equal_torch_encoder_layers_with_the_same_weights(norm):
     block = TransformerBlock(8, 2, norm=norm).double()
     peer = nn.TransformerEncoderLayer(
-        8, 2, 32, dropout=0.0, activation="gelu", batch_first=True, norm_first=norm == "pre", dtype=torch.float64
+        8,
+        2,
+        32,
+        dropout=0.0,
+        activation="gelu",
+        batch_first=True,
+        norm_first=norm == "pre",
+        dtype=torch.float64,
     )
     copy_block_to_torch(block, peer)
     x = torch.randn(3, 5, 8).double()
@@ -243,7 +254,9 @@ def test_profiles_equal_a_closed_form_on_linear_blocks():
 def test_layer_norm_is_projection_then_scaling(d):
     x = torch.randn(11, d).double()
     torch.testing.assert_close(scale_to_sqrt_d(project_out_ones(x)), F.layer_norm(x, (d,), eps=0.0))
-    torch.testing.assert_close(scale_to_sqrt_d(project_out_ones(x), eps=1e-2), F.layer_norm(x, (d,), eps=1e-2))
+    torch.testing.assert_close(
+        scale_to_sqrt_d(project_out_ones(x), eps=1e-2), F.layer_norm(x, (d,), eps=1e-2)
+    )
 
 
 def test_projection_is_the_orthogonal_projector_and_scaling_gives_one_length():

@@ -35,7 +35,9 @@ def headwise_entropy(weights: Float[Tensor, "b h t s"], *, causal: bool = False)
     """
     sums = weights.sum(-1)
     if not torch.allclose(sums, torch.ones_like(sums), atol=1e-3):
-        raise ValueError(f"attention rows must sum to 1, got sums from {sums.min():.3g} to {sums.max():.3g}; softmax first")
+        raise ValueError(
+            f"attention rows must sum to 1, got sums from {sums.min():.3g} to {sums.max():.3g}; softmax first"
+        )
     queries, sources = weights.shape[-2:]
     visible = torch.full((queries,), sources, device=weights.device)
     if causal:

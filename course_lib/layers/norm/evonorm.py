@@ -17,6 +17,11 @@ def _per_channel(parameter: Tensor) -> Tensor:
     return parameter[:, None, None]  # (c) to (c, 1, 1), to meet an image (b, c, i, j)
 
 
+def _variance(x: Tensor, axes: tuple[int, ...], *, keepdim: bool = False) -> Tensor:
+    """The biased variance; unlike ``Tensor.var`` it takes an empty batch without a warning."""
+    return (x - x.mean(axes, keepdim=True)).square().mean(axes, keepdim=keepdim)
+
+
 class _EvoNorm(nn.Module):
     """The three vectors that both layers learn: gain 1, shift 0 and v 1 at the start."""
 
@@ -50,8 +55,9 @@ class EvoNormB0(_EvoNorm):
     .. math:: y = \gamma\, \frac{x}{\max\bigl(\sqrt{s^2_{bij}(x) + \epsilon},\;
         v x + \sqrt{s^2_{ij}(x) + \epsilon}\bigr)} + \beta
 
-    The batch variance :math:`s^2_{bij}` per channel becomes a running average in evaluation; the instance variance
-    :math:`s^2_{ij}` is always the sample's own. No mean is subtracted: the maximum is the nonlinearity.
+    The batch variance :math:`s^2_{bij}` per channel becomes a running average in evaluation; the instance
+    variance :math:`s^2_{ij}` is always the sample's own. No mean is subtracted: the maximum is the
+    nonlinearity.
 
     Args:
         channels: c.
@@ -65,8 +71,9 @@ class EvoNormB0(_EvoNorm):
 
     Paper: Evolving Normalization-Activation Layers - https://arxiv.org/abs/2004.02967
 
-    Differs from the paper in words only: its momentum 0.9 is 0.1 in torch's convention. The batch is normalised
-    with the biased variance, the running average keeps the unbiased one, as ``torch.nn.BatchNorm2d`` does.
+    Differs from the paper in words only: its momentum 0.9 is 0.1 in torch's convention. The batch is
+    normalised with the biased variance, the running average keeps the unbiased one, as
+    ``torch.nn.BatchNorm2d`` does.
 
     >>> EvoNormB0(4)(torch.randn(2, 4, 3, 3)).shape
     torch.Size([2, 4, 3, 3])
@@ -80,13 +87,13 @@ class EvoNormB0(_EvoNorm):
     def forward(self, x: Float[Tensor, "b c i j"]) -> Float[Tensor, "b c i j"]:
         self._require_image(x)
         if self.training and x.numel():
-            batch_var = x.var((0, 2, 3), correction=0)
+            batch_var = _variance(x, (0, 2, 3))
             n = x.numel() / self.channels
             self.running_var.lerp_(batch_var.detach() * n / max(n - 1, 1), self.momentum)
         else:
             batch_var = self.running_var
         batch_std = _per_channel(torch.sqrt(batch_var + self.eps))
-        instance_std = torch.sqrt(x.var((2, 3), correction=0, keepdim=True) + self.eps)
+        instance_std = torch.sqrt(_variance(x, (2, 3), keepdim=True) + self.eps)
         denominator = torch.maximum(batch_std, _per_channel(self.v) * x + instance_std)
         return _per_channel(self.weight) * x / denominator + _per_channel(self.bias)
 
@@ -105,7 +112,8 @@ class EvoNormS0(_EvoNorm):
     Shape: ``(b, c, i, j)`` to the same.
 
     Raises:
-        ValueError: for anything but images with ``channels`` channels, or a group size that does not divide them.
+        ValueError: for anything but images with ``channels`` channels, or a group size that does not divide
+            them.
 
     Paper: Evolving Normalization-Activation Layers - https://arxiv.org/abs/2004.02967
 
@@ -125,14 +133,15 @@ class EvoNormS0(_EvoNorm):
     def forward(self, x: Float[Tensor, "b c i j"]) -> Float[Tensor, "b c i j"]:
         self._require_image(x)
         groups = rearrange(x, "b (g k) i j -> b g k i j", k=self.group_size)
-        variance = groups.var((2, 3, 4), correction=0, keepdim=True).expand_as(groups)
+        variance = _variance(groups, (2, 3, 4), keepdim=True).expand_as(groups)
         std = torch.sqrt(rearrange(variance, "b g k i j -> b (g k) i j") + self.eps)
-        return _per_channel(self.weight) * x * torch.sigmoid(_per_channel(self.v) * x) / std + _per_channel(self.bias)
+        swish = x * torch.sigmoid(_per_channel(self.v) * x)
+        return _per_channel(self.weight) * swish / std + _per_channel(self.bias)
 
 
 def _moment(order: int, axes: tuple[int, ...]) -> Callable[[Tensor], Tensor]:
     def moment(x: Tensor) -> Tensor:
-        value = x.mean(axes, keepdim=True) if order == 1 else x.var(axes, correction=0, keepdim=True)
+        value = x.mean(axes, keepdim=True) if order == 1 else _variance(x, axes, keepdim=True)
         return value.expand_as(x)
 
     return moment
@@ -167,8 +176,8 @@ _UNARY: dict[str, Callable[[Tensor], Tensor]] = {
 class NormActivationGraph(nn.Module):
     r"""A layer given as a computation graph over primitives: one point of the search space.
 
-    Nodes 0 to 3 are :math:`x, 0, v_0 x, v_1`; each further node applies a primitive to earlier nodes; the last one,
-    with a gain and a shift per channel, is the output.
+    Nodes 0 to 3 are :math:`x, 0, v_0 x, v_1`; each further node applies a primitive to earlier nodes; the
+    last one, with a gain and a shift per channel, is the output.
 
     Args:
         channels: c.
@@ -182,7 +191,8 @@ class NormActivationGraph(nn.Module):
     Paper: Evolving Normalization-Activation Layers - https://arxiv.org/abs/2004.02967 (our list of primitives
     follows the paper's; groups are all channels, and batch moments stay batch moments in evaluation)
 
-    >>> NormActivationGraph(4, [("max", 0, 1)])(torch.tensor([-1.0, 2.0]).expand(1, 4, 1, 2))[0, 0, 0].tolist()
+    >>> relu = NormActivationGraph(4, [("max", 0, 1)])
+    >>> relu(torch.tensor([-1.0, 2.0]).expand(1, 4, 1, 2))[0, 0, 0].tolist()
     [0.0, 2.0]
     """
 
@@ -192,7 +202,9 @@ class NormActivationGraph(nn.Module):
             if primitive not in _BINARY and primitive not in _UNARY:
                 raise ValueError(f"unknown primitive {primitive!r}; known: {', '.join([*_BINARY, *_UNARY])}")
             if not (0 <= first < position and 0 <= second < position):
-                raise ValueError(f"node {position} may read nodes 0 to {position - 1}, got {first} and {second}")
+                raise ValueError(
+                    f"node {position} may read nodes 0 to {position - 1}, got {first} and {second}"
+                )
         self.nodes = list(nodes)
         self.v0 = nn.Parameter(torch.ones(channels))
         self.v1 = nn.Parameter(torch.ones(channels))
@@ -210,13 +222,16 @@ class NormActivationGraph(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{len(self.weight)}, " + "; ".join(
-            f"{i}: {p}({a}, {b})" if p in _BINARY else f"{i}: {p}({a})" for i, (p, a, b) in enumerate(self.nodes, 4)
+            f"{i}: {p}({a}, {b})" if p in _BINARY else f"{i}: {p}({a})"
+            for i, (p, a, b) in enumerate(self.nodes, 4)
         )
 
 
 @implements("evonorm")
-def random_norm_activation_graph(*, num_nodes: int = 10, generator: torch.Generator) -> list[tuple[str, int, int]]:
-    """Draw the nodes of a :class:`NormActivationGraph` at random: two distinct earlier nodes, then a primitive.
+def random_norm_activation_graph(
+    *, num_nodes: int = 10, generator: torch.Generator
+) -> list[tuple[str, int, int]]:
+    """Draw the nodes of a random :class:`NormActivationGraph`: two distinct earlier nodes, then a primitive.
 
     Args:
         num_nodes: nodes beyond the four initial ones.
@@ -270,7 +285,8 @@ def reject_layer(
 
     Paper: Evolving Normalization-Activation Layers - https://arxiv.org/abs/2004.02967
 
-    >>> reject_layer(lambda c: nn.ReLU(), [lambda layer: layer(1)], lambda model: 0.1, lambda model: 0, min_score=0.2)
+    >>> relu, anchor = (lambda channels: nn.ReLU()), (lambda layer: layer(1))
+    >>> reject_layer(relu, [anchor], score=lambda model: 0.1, loss=lambda model: 0, min_score=0.2)
     'quality'
     """
     anchors = list(anchors)

@@ -16,8 +16,8 @@ def project_out_ones(x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
 
     .. math:: p(x) = x - \frac{x \cdot \mathbf 1}{d}\, \mathbf 1
 
-    After it every key is orthogonal to :math:`\mathbf 1`, so the query :math:`\mathbf 1` scores 0 everywhere and
-    attends to all keys equally.
+    After it every key is orthogonal to :math:`\mathbf 1`, so the query :math:`\mathbf 1` scores 0
+    everywhere and attends to all keys equally.
 
     Args:
         x: any tensor with features last.
@@ -40,9 +40,9 @@ def scale_to_sqrt_d(x: Float[Tensor, "*b d"], eps: float = 0.0) -> Float[Tensor,
         x: any tensor with features last.
         eps: as in layer normalisation; 0 gives the exact sphere, and NaN for a zero vector.
 
-    Paper: On the Expressivity Role of LayerNorm in Transformers' Attention - https://arxiv.org/abs/2305.02582.
-    The authors' majority script divides the unit vector by :math:`\sqrt d` in one variant instead of multiplying;
-    here all variants keep the length :math:`\sqrt d`.
+    Paper: On the Expressivity Role of LayerNorm in Transformers' Attention -
+    https://arxiv.org/abs/2305.02582. The authors' majority script divides the unit vector by
+    :math:`\sqrt d` in one variant instead of multiplying; here all variants keep the length :math:`\sqrt d`.
 
     >>> scale_to_sqrt_d(torch.tensor([3.0, 4.0])).norm().round(decimals=4)
     tensor(1.4142)
@@ -54,11 +54,12 @@ def scale_to_sqrt_d(x: Float[Tensor, "*b d"], eps: float = 0.0) -> Float[Tensor,
 def unselectable_keys(keys: Float[Tensor, "n d"], *, tolerance: float = 1e-7) -> Bool[Tensor, "n"]:
     r"""Which keys no query whatsoever can score highest.
 
-    Key i is selectable if some q has :math:`q \cdot k_i > q \cdot k_j` for all j other than i, that is, if the
-    linear program below has an optimum above zero; it is unselectable exactly if :math:`k_i` lies in the convex
-    hull of the others.
+    Key i is selectable if some q has :math:`q \cdot k_i > q \cdot k_j` for all j other than i, that is, if
+    the linear program below has an optimum above zero; it is unselectable exactly if :math:`k_i` lies in
+    the convex hull of the others.
 
-    .. math:: \max_{q, m} m \quad \text{subject to} \quad q \cdot (k_i - k_j) \ge m, \; |q_c| \le 1, \; m \le 1
+    .. math:: \max_{q,\, m} \; m \quad \text{subject to} \quad
+        q \cdot (k_i - k_j) \ge m, \quad |q_c| \le 1, \quad m \le 1
 
     Args:
         keys: one key per row.
@@ -77,7 +78,9 @@ def unselectable_keys(keys: Float[Tensor, "n d"], *, tolerance: float = 1e-7) ->
     from scipy.optimize import linprog  # scipy is slow to import and needed only here
 
     if not torch.isfinite(keys).all():
-        raise ValueError(f"keys must be finite, got {int((~torch.isfinite(keys)).sum())} entries that are not")
+        raise ValueError(
+            f"keys must be finite, got {int((~torch.isfinite(keys)).sum())} entries that are not"
+        )
     points = keys.detach().double().numpy()
     number, dim = points.shape
     objective = np.append(np.zeros(dim), -1.0)  # linprog minimises
@@ -86,6 +89,8 @@ def unselectable_keys(keys: Float[Tensor, "n d"], *, tolerance: float = 1e-7) ->
     for i in range(number):
         others = np.delete(points, i, axis=0) - points[i]
         margins = np.hstack([others, np.ones((number - 1, 1))])  # q.(k_j - k_i) + m <= 0
-        optimum = -linprog(objective, A_ub=margins, b_ub=np.zeros(number - 1), bounds=bounds, method="highs").fun
+        optimum = -linprog(
+            objective, A_ub=margins, b_ub=np.zeros(number - 1), bounds=bounds, method="highs"
+        ).fun
         result[i] = optimum <= tolerance
     return result

@@ -59,7 +59,9 @@ def layer_norm(
     return F.layer_norm(x, x.shape[-1:], weight, bias, eps)
 
 
-@implements("layer-normalization", example=lambda: (LayerNorm(6), torch.randn(2, 5, 6)), permutation_equivariant=True)
+@implements(
+    "layer-normalization", example=lambda: (LayerNorm(6), torch.randn(2, 5, 6)), permutation_equivariant=True
+)
 class LayerNorm(nn.Module):
     r"""Standardise the features of each sample, whatever the rest of the batch holds.
 
@@ -131,7 +133,9 @@ def rms_norm(
     return F.rms_norm(x, x.shape[-1:], weight, eps)
 
 
-@implements("layer-normalization", example=lambda: (RMSNorm(6), torch.randn(2, 5, 6)), permutation_equivariant=True)
+@implements(
+    "layer-normalization", example=lambda: (RMSNorm(6), torch.randn(2, 5, 6)), permutation_equivariant=True
+)
 class RMSNorm(nn.Module):
     r"""Layer normalisation without the mean: scaling only.
 
@@ -149,7 +153,8 @@ class RMSNorm(nn.Module):
     Paper: Layer Normalization - https://arxiv.org/abs/1607.06450 (the variant without re-centring came later,
     https://arxiv.org/abs/1910.07467)
 
-    Differs from torch: ``eps`` is 1e-5, where ``torch.nn.RMSNorm`` takes the machine epsilon of the input's type.
+    Differs from torch: ``eps`` is 1e-5, where ``torch.nn.RMSNorm`` takes the machine epsilon of the input's
+    type.
 
     >>> RMSNorm(2)(torch.tensor([[3.0, 4.0]])).detach().round(decimals=3)
     tensor([[0.8490, 1.1310]])
@@ -211,8 +216,9 @@ class BatchNorm(nn.Module):
     Paper: Layer Normalization - https://arxiv.org/abs/1607.06450 (compares with batch normalisation,
     https://arxiv.org/abs/1502.03167)
 
-    Differs from torch: features come last, so that one layer serves ``(b, d)`` and ``(b, t, d)``. As in torch the
-    running average keeps the *unbiased* variance although the batch is normalised with the biased one.
+    Differs from torch: features come last, so that one layer serves ``(b, d)`` and ``(b, t, d)``. As in
+    torch the running average keeps the *unbiased* variance although the batch is normalised with the biased
+    one.
 
     >>> BatchNorm(1)(torch.tensor([[1.0], [3.0]])).detach().round(decimals=3).T
     tensor([[-1.,  1.]])
@@ -238,11 +244,20 @@ class BatchNorm(nn.Module):
         require_width(x, self.dim, f"BatchNorm({self.dim})")
         rows = x.reshape(-1, self.dim)
         if self.training and len(rows) == 1:
-            raise ValueError("BatchNorm cannot train on a single sample (its variance is 0); use LayerNorm or a batch")
+            raise ValueError(
+                "BatchNorm cannot train on a single sample (its variance is 0); use LayerNorm or a batch"
+            )
         if self.training and len(rows) == 0:
             return x.clone()  # an empty batch has no statistics and must not spoil the running ones
         y = F.batch_norm(
-            rows, self.running_mean, self.running_var, self.weight, self.bias, self.training, self.momentum, self.eps
+            rows,
+            self.running_mean,
+            self.running_var,
+            self.weight,
+            self.bias,
+            self.training,
+            self.momentum,
+            self.eps,
         )
         return y.reshape(x.shape)
 
@@ -317,8 +332,8 @@ def invariance_table(
     weight matrix adds one vector to all its rows; re-scalings are by positive factors.
 
     >>> table = invariance_table()
-    >>> table["layer norm"]["single sample re-scaled"] < 1e-9, table["batch norm"]["single sample re-scaled"] > 0.1
-    (True, True)
+    >>> [table[norm]["single sample re-scaled"] < 1e-9 for norm in ("layer norm", "batch norm")]
+    [True, False]
     """
     generator = torch.Generator().manual_seed(seed)
 

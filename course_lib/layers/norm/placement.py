@@ -15,7 +15,9 @@ __all__ = ["ResidualSublayer", "TransformerBlock", "gradient_norm_profile", "res
 PLACEMENTS = ("none", "post", "pre", "peri")
 
 
-@implements("peri-ln", example=lambda: (ResidualSublayer(nn.Linear(6, 6), 6, norm="peri"), torch.randn(2, 5, 6)))
+@implements(
+    "peri-ln", example=lambda: (ResidualSublayer(nn.Linear(6, 6), 6, norm="peri"), torch.randn(2, 5, 6))
+)
 class ResidualSublayer(nn.Module):
     r"""A residual step around any sublayer F, with a norm at up to three places.
 
@@ -41,14 +43,20 @@ class ResidualSublayer(nn.Module):
     Raises:
         ValueError: for an unknown placement.
 
-    Paper: Peri-LN: Revisiting Layer Normalization in the Transformer Architecture - https://arxiv.org/abs/2502.02732
+    Paper: Peri-LN: Revisiting Layer Normalization in the Transformer Architecture -
+    https://arxiv.org/abs/2502.02732
 
     >>> ResidualSublayer(nn.Linear(6, 6), 6, norm="post")(torch.randn(4, 6)).mean(-1).abs().max() < 1e-6
     tensor(True)
     """
 
     def __init__(
-        self, sublayer: nn.Module, dim: int, *, norm: str = "pre", norm_layer: Callable[[int], nn.Module] = LayerNorm
+        self,
+        sublayer: nn.Module,
+        dim: int,
+        *,
+        norm: str = "pre",
+        norm_layer: Callable[[int], nn.Module] = LayerNorm,
     ) -> None:
         super().__init__()
         if norm not in PLACEMENTS:
@@ -69,10 +77,10 @@ class ResidualSublayer(nn.Module):
     permutation_equivariant=True,
 )
 class TransformerBlock(nn.Module):
-    r"""Attention, then a feed-forward network, each a :class:`ResidualSublayer` with the norm where you want it.
+    r"""Attention, then a feed-forward network, each a :class:`ResidualSublayer`.
 
-    .. math:: x \leftarrow \mathrm{sub}_{\mathrm{attention}}(x), \qquad x \leftarrow \mathrm{sub}_{\mathrm{MLP}}(x),
-        \qquad \mathrm{MLP}(x) = W_2\, f(W_1 x + b_1) + b_2
+    .. math:: x \leftarrow \mathrm{sub}_{\mathrm{attention}}(x), \qquad
+        x \leftarrow \mathrm{sub}_{\mathrm{MLP}}(x), \qquad \mathrm{MLP}(x) = W_2\, f(W_1 x + b_1) + b_2
 
     Args:
         dim: width d of the residual stream.
@@ -89,10 +97,11 @@ class TransformerBlock(nn.Module):
     Raises:
         ValueError: for an unknown placement, or ``causal`` together with a mixer.
 
-    Paper: Peri-LN: Revisiting Layer Normalization in the Transformer Architecture - https://arxiv.org/abs/2502.02732
+    Paper: Peri-LN: Revisiting Layer Normalization in the Transformer Architecture -
+    https://arxiv.org/abs/2502.02732
 
-    Differs from ``torch.nn.TransformerEncoderLayer``: no dropout, batch first, GELU, and the two placements that
-    torch lacks.
+    Differs from ``torch.nn.TransformerEncoderLayer``: no dropout, batch first, GELU, and the two placements
+    that torch lacks.
 
     >>> TransformerBlock(8, 2, norm="peri")(torch.randn(2, 5, 8)).shape
     torch.Size([2, 5, 8])
@@ -112,7 +121,9 @@ class TransformerBlock(nn.Module):
     ) -> None:
         super().__init__()
         if mixer is not None and causal:
-            raise ValueError("causal=True would be ignored with a mixer of your own; build the mask into the mixer")
+            raise ValueError(
+                "causal=True would be ignored with a mixer of your own; build the mask into the mixer"
+            )
         hidden_dim = 4 * dim if hidden_dim is None else hidden_dim
         mixer = MultiHeadAttention(dim, num_heads, causal=causal) if mixer is None else mixer
         mlp = nn.Sequential(nn.Linear(dim, hidden_dim), activation(), nn.Linear(hidden_dim, dim))
@@ -134,8 +145,9 @@ def residual_variance_profile(blocks: Iterable[nn.Module], x: Float[Tensor, "b t
         blocks: applied one after the other.
         x: the stream that enters.
 
-    Paper: Peri-LN: Revisiting Layer Normalization in the Transformer Architecture - https://arxiv.org/abs/2502.02732.
-    The raw second moment, so that a common offset of all features counts as growth too.
+    Paper: Peri-LN: Revisiting Layer Normalization in the Transformer Architecture -
+    https://arxiv.org/abs/2502.02732. The raw second moment, so that a common offset of all features counts
+    as growth too.
 
     >>> residual_variance_profile([nn.Identity(), nn.Identity()], torch.ones(1, 2, 3))
     [1.0, 1.0, 1.0]
@@ -163,7 +175,8 @@ def gradient_norm_profile(
     Raises:
         ValueError: if a block has no parameters, or the loss no single value.
 
-    Paper: Peri-LN: Revisiting Layer Normalization in the Transformer Architecture - https://arxiv.org/abs/2502.02732
+    Paper: Peri-LN: Revisiting Layer Normalization in the Transformer Architecture -
+    https://arxiv.org/abs/2502.02732
 
     >>> layer = nn.Linear(1, 1, bias=False)
     >>> gradient_norm_profile([layer], torch.full((1, 1, 1), 3.0), torch.sum)
@@ -174,7 +187,9 @@ def gradient_norm_profile(
         x = block(x)
     value = loss(x)
     if value.numel() != 1:
-        raise ValueError(f"the loss must be a single number, got shape {tuple(value.shape)}; take its mean or sum")
+        raise ValueError(
+            f"the loss must be a single number, got shape {tuple(value.shape)}; take its mean or sum"
+        )
     parameters = [[p for p in block.parameters() if p.requires_grad] for block in blocks]
     if not all(parameters):
         raise ValueError("every block needs parameters that require a gradient")

@@ -24,8 +24,8 @@ class RepBN(nn.Module):
 
     .. math:: y = \mathrm{BN}(x) + \eta\, x
 
-    With running statistics it is one affine map per feature, so :func:`fold_rep_bn` can merge it into the linear
-    layer that follows.
+    With running statistics it is one affine map per feature, so :func:`fold_rep_bn` can merge it into the
+    linear layer that follows.
 
     Args:
         dim: width d of the last axis; all leading axes are samples.
@@ -35,8 +35,8 @@ class RepBN(nn.Module):
     Raises:
         ValueError: if the last axis is not ``dim`` wide.
 
-    Paper: SLAB: Efficient Transformers with Simplified Linear Attention and Progressive Re-parameterized Batch
-    Normalization - https://arxiv.org/abs/2405.11582
+    Paper: SLAB: Efficient Transformers with Simplified Linear Attention and Progressive Re-parameterized
+    Batch Normalization - https://arxiv.org/abs/2405.11582
 
     >>> RepBN(1)(torch.tensor([[1.0], [3.0]])).detach().round(decimals=2).T
     tensor([[0., 4.]])
@@ -79,12 +79,12 @@ class ProgressiveRepBN(nn.Module):
     Raises:
         ValueError: for a wrong width, ``decay_steps`` below 1 or negative ``warmup_steps``.
 
-    Paper: SLAB: Efficient Transformers with Simplified Linear Attention and Progressive Re-parameterized Batch
-    Normalization - https://arxiv.org/abs/2405.11582
+    Paper: SLAB: Efficient Transformers with Simplified Linear Attention and Progressive Re-parameterized
+    Batch Normalization - https://arxiv.org/abs/2405.11582
 
-    Differs from the released code: the batch statistics see the data from the first batch on, also during warm-up.
-    As there, a learning curve taken in evaluation mode while :math:`\lambda` is near 1 judges weights that were
-    never trained through RepBN; read it with care.
+    Differs from the released code: the batch statistics see the data from the first batch on, also during
+    warm-up. As there, a learning curve taken in evaluation mode while :math:`\lambda` is near 1 judges
+    weights that were never trained through RepBN; read it with care.
 
     >>> norm = ProgressiveRepBN(6, decay_steps=4)
     >>> for _ in range(3): _ = norm(torch.randn(8, 6))
@@ -129,8 +129,9 @@ class ProgressiveRepBN(nn.Module):
 def fold_rep_bn(norm: RepBN | ProgressiveRepBN, linear: nn.Linear) -> nn.Linear:
     r"""One linear layer that does what ``linear(norm(x))`` does in evaluation mode.
 
-    .. math:: a = \frac{g}{\sqrt{\sigma^2 + \epsilon}} + \eta, \quad c = b - \frac{g\,\mu}{\sqrt{\sigma^2 + \epsilon}},
-        \qquad W' = W \operatorname{diag}(a), \quad b' = b_W + W c
+    .. math:: a = \frac{g}{\sqrt{\sigma^2 + \epsilon}} + \eta, \qquad
+        c = b - \frac{g\,\mu}{\sqrt{\sigma^2 + \epsilon}}, \qquad
+        W' = W \operatorname{diag}(a), \quad b' = b_W + W c
 
     Args:
         norm: with the running statistics of its training.
@@ -139,8 +140,8 @@ def fold_rep_bn(norm: RepBN | ProgressiveRepBN, linear: nn.Linear) -> nn.Linear:
     Raises:
         ValueError: if the widths differ.
 
-    Paper: SLAB: Efficient Transformers with Simplified Linear Attention and Progressive Re-parameterized Batch
-    Normalization - https://arxiv.org/abs/2405.11582
+    Paper: SLAB: Efficient Transformers with Simplified Linear Attention and Progressive Re-parameterized
+    Batch Normalization - https://arxiv.org/abs/2405.11582
 
     >>> norm, linear, x = RepBN(3).eval(), nn.Linear(3, 2), torch.randn(4, 3)
     >>> torch.allclose(fold_rep_bn(norm, linear)(x), linear(norm(x)), atol=1e-6)
@@ -149,10 +150,12 @@ def fold_rep_bn(norm: RepBN | ProgressiveRepBN, linear: nn.Linear) -> nn.Linear:
     norm = norm.rep_bn if isinstance(norm, ProgressiveRepBN) else norm
     bn = norm.bn
     if linear.in_features != bn.dim:
-        raise ValueError(f"the norm is {bn.dim} wide, the linear layer takes {linear.in_features}: they do not follow each other")
+        raise ValueError(
+            f"a norm {bn.dim} wide cannot be folded into a linear layer of width {linear.in_features}"
+        )
     gain = bn.weight / torch.sqrt(bn.running_var + bn.eps)
     scale, shift = gain + norm.eta, bn.bias - gain * bn.running_mean
-    folded = nn.Linear(linear.in_features, linear.out_features, device=linear.weight.device, dtype=linear.weight.dtype)
+    folded = nn.Linear(linear.in_features, linear.out_features).to(linear.weight)
     folded.weight.copy_(linear.weight * scale)
     folded.bias.copy_(linear.weight @ shift + (0 if linear.bias is None else linear.bias))
     return folded
@@ -182,9 +185,9 @@ class SimplifiedLinearAttention(nn.Module):
     .. math:: o_i = \frac{[q_i]_+ \sum_j [k_j]_+ v_j^\top}{[q_i]_+ \cdot \sum_j [k_j]_+ + \epsilon}
         + \mathrm{DWConv}_{5 \times 5}(V)_i
 
-    The sum over j is formed once, so the cost grows with t d² / h, not with t² d; where the sequence is shorter than
-    a head is wide, the t-by-t order is cheaper and is taken. The convolution, one 5 x 5 filter per feature,
-    restores the rank that the kernel loses.
+    The sum over j is formed once, so the cost grows with t d² / h, not with t² d; where the sequence is
+    shorter than a head is wide, the t-by-t order is cheaper and is taken. The convolution, one 5 x 5 filter
+    per feature, restores the rank that the kernel loses.
 
     Args:
         dim: width d.
@@ -196,10 +199,11 @@ class SimplifiedLinearAttention(nn.Module):
     Raises:
         ValueError: for a wrong width or number of tokens, or heads that do not divide ``dim``.
 
-    Paper: SLAB: Efficient Transformers with Simplified Linear Attention and Progressive Re-parameterized Batch
-    Normalization - https://arxiv.org/abs/2405.11582
+    Paper: SLAB: Efficient Transformers with Simplified Linear Attention and Progressive Re-parameterized
+    Batch Normalization - https://arxiv.org/abs/2405.11582
 
-    Differs from the paper's vision code: the learned position encoding that it adds to the keys is left to the caller.
+    Differs from the paper's vision code: the learned position encoding that it adds to the keys is left to
+    the caller.
 
     >>> SimplifiedLinearAttention(8, 2, grid=(2, 3))(torch.randn(1, 6, 8)).shape
     torch.Size([1, 6, 8])
