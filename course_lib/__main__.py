@@ -79,17 +79,24 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _list(options: argparse.Namespace) -> list[str]:
-    found = sorted(_chosen("", options), key=lambda entry: (entry.chapter, entry.name))
+    place = {chapter: position for position, chapter in enumerate(registry.chapters())}
+    found = sorted(_chosen("", options), key=lambda e: (place.get(e.chapter, -1), e.chapter, e.name))
     lines = []
     for chapter, group in groupby(found, key=lambda entry: entry.chapter):
-        lines += [_heading(chapter), *_table([(entry.name, entry.summary) for entry in group]), ""]
+        lines += [
+            _heading(chapter),
+            *_table([(entry.name, _plain_text(entry.summary)) for entry in group]),
+            "",
+        ]
     return [*lines, _count(len(found), "object")] if found else []
 
 
 def _find(options: argparse.Namespace) -> list[str]:
     words = " ".join(options.words)
     found = _chosen(words, options)
-    lines = _table([(entry.name, entry.chapter, entry.summary) for entry in found])
+    lines = []
+    for entry in found:
+        lines += [f"{entry.name}  ({entry.chapter})", *_wrapped("    " + _plain_text(entry.summary))]
     if not found:
         planned = registry.find_papers(words, chapter=options.chapter)
         print(
@@ -112,7 +119,7 @@ def _show(options: argparse.Namespace) -> list[str]:
     entry = registry.show(options.name)
     holding = [name for name, holds in asdict(entry.traits).items() if holds]
     lines = [f"from {entry.module} import {entry.name}", "", *_signature(entry), ""]
-    lines += [line for text in inspect.getdoc(entry.obj).splitlines() for line in _wrapped(text)]
+    lines += _wrapped(_plain_text(inspect.getdoc(entry.obj)))
     lines += ["", "papers"]
     for paper in map(registry.paper, entry.paper_ids):
         lines += [*_wrapped(f"  {paper.title} ({paper.year})"), f"  {paper.url}"]
@@ -152,53 +159,59 @@ def _count(number: int, thing: str) -> str:
     return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
-def _table(rows: list[tuple[str, ...]]) -> list[str]:
-    """Left-aligned columns; the last one is cut where the line is full."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1]
-    return [
-        _cut(
-            "  "
-            + "  ".join([*(f"{cell:{width}}" for cell, width in zip(row, widths, strict=False)), row[-1]])
-        )
-        for row in rows
-    ]
+def _table(rows: list[tuple[str, str]]) -> list[str]:
+    """Two columns; the second is cut where the line is full."""
+    width = max(len(left) for left, _ in rows)
+    return [_cut(f"  {left:{width}}  {right}") for left, right in rows]
 
 
 def _cut(line: str) -> str:
     return line if len(line) <= WIDTH else line[: WIDTH - 3].rstrip() + "..."
 
 
-def _wrapped(line: str) -> list[str]:
-    """One line of a docstring, broken where it is too wide, at its own indentation."""
-    if len(line) <= WIDTH:
-        return [line]
-    indent = re.match(r"[ .>]*", line).end()
-    return textwrap.wrap(
-        line, WIDTH, subsequent_indent=" " * indent, drop_whitespace=True, break_on_hyphens=False
-    )
+def _wrapped(text: str) -> list[str]:
+    """The text with its line breaks as they are, except in paragraphs that are too wide."""
+    lines = []
+    for paragraph in text.split("\n\n"):
+        rows = paragraph.splitlines()
+        indents = {len(row) - len(row.lstrip()) for row in rows}
+        if len(indents) == 1 and ">>>" not in paragraph and max(map(len, rows)) > WIDTH:
+            rows = [" " * indents.pop() + " ".join(paragraph.split())]
+        for row in rows:
+            indent = " " * (len(row) - len(row.lstrip(" .>")))
+            lines += textwrap.wrap(row, WIDTH, subsequent_indent=indent, break_on_hyphens=False) or [""]
+        lines.append("")
+    return lines[:-1]
 
 
 def _signature(entry: Entry) -> list[str]:
-    """The call as written in the source, one argument per line where it would be too wide."""
+    """The call, one argument per line where it would be too wide."""
     signature = inspect.signature(entry.obj)
     if inspect.isclass(entry.obj):
         signature = signature.replace(return_annotation=signature.empty)
-    text = re.sub(r"\b(jaxtyping|collections\.abc|typing|torch)\.(?=[A-Z])", "", f"{entry.name}{signature}")
+    text = _plain_types(f"{entry.name}{signature}")
     if len(text) <= WIDTH:
         return [text]
-    arguments, positional = [], True
+    arguments, star = [], False
     for argument in signature.parameters.values():
-        if argument.kind is argument.KEYWORD_ONLY and positional:
-            arguments, positional = [*arguments, "*"], False
-        positional = positional and argument.kind is not argument.VAR_POSITIONAL
+        if argument.kind is argument.KEYWORD_ONLY and not star:
+            arguments.append("*")
+        star = star or argument.kind in (argument.KEYWORD_ONLY, argument.VAR_POSITIONAL)
         arguments.append(str(argument))
     result = str(signature.replace(parameters=[]))[2:]
     lines = [f"{entry.name}(", *(f"    {argument}," for argument in arguments), f"){result}"]
-    return [
-        part
-        for line in lines
-        for part in _wrapped(re.sub(r"\b(jaxtyping|collections\.abc|typing|torch)\.(?=[A-Z])", "", line))
-    ]
+    return [part for line in lines for part in _wrapped(_plain_types(line))]
+
+
+def _plain_types(text: str) -> str:
+    """Names as one writes them: Float for jaxtyping.Float, GELU for <class 'torch.nn...GELU'>."""
+    text = re.sub(r"\b(?:\w+\.)+(?=[A-Z])", "", text)
+    return re.sub(r"<class '(\w+)'>|<function (\w+) at \w+>", r"\1\2", text)
+
+
+def _plain_text(docstring: str) -> str:
+    """A docstring without the marks of reStructuredText: LayerNorm for :class:`LayerNorm`."""
+    return re.sub(r"(?<!`)(?::\w+:)?(`{1,2})~?([^`]+)\1", r"\2", docstring)
 
 
 def _test_files(entry: Entry) -> Iterator[str]:

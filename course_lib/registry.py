@@ -231,8 +231,8 @@ def find(words: str, **traits: bool) -> list[Entry]:
 
     Case, plural and British or American spelling make no difference; matches in the name come first.
 
-    >>> [entry.name for entry in find("evonorm sample")]
-    ['EvoNormS0']
+    >>> find("layer norm")[0].name
+    'LayerNorm'
 
     Raises:
         ValueError: for an unknown trait.
@@ -245,7 +245,8 @@ def find(words: str, **traits: bool) -> list[Entry]:
         titles = " ".join([*entry.paper_ids, *(papers()[paper_id].title for paper_id in entry.paper_ids)])
         rank = _rank(words, entry.name, entry.summary, titles, f"{entry.chapter} {entry.obj.__doc__}")
         if rank is not None:
-            ranked.append((entry.name.lower() != words.strip().lower(), rank, entry.name, entry))
+            other = entry.name.lower().replace("_", "") != re.sub(r"[\W_]", "", words.lower())
+            ranked.append((other, rank, entry.name, entry))
     return [entry for *_, entry in sorted(ranked, key=lambda row: row[:3])]
 
 
@@ -272,7 +273,7 @@ def find_papers(words: str = "", *, chapter: str | None = None) -> list[Paper]:
 
 def _rank(words: str, *texts: str) -> int | None:
     """How many of the texts are needed until every word has occurred; None if some word never does."""
-    wanted = {re.sub(r"(?<=\w{3})(ies|s)$", "", word) for word in re.findall(r"\w+", _spelling(words))}
+    wanted = {re.sub(r"(?<=\w{3})(ies|s)$", "", word) for word in re.findall(r"[^\W_]+", _spelling(words))}
     seen = ""
     for rank, text in enumerate(texts):
         seen += _spelling(text) + " "

@@ -4,19 +4,22 @@ python tools/execute.py book/layers/norm.md build/notebooks/layers/norm.ipynb [-
 """
 
 import argparse
-import os
 import re
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+import quick_import  # noqa: F401
+
+# isort: split
 import jupytext
 import nbformat
 from jupyter_client.manager import AsyncKernelManager
 from kernel_env import kernel_environment
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError
+from traitlets.config import Config
 
 CELL_TIMEOUT = 600  # seconds
 ANSI_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -29,7 +32,7 @@ class CellError(Exception):
 
 
 def convert(source: Path, target: Path, *, execute: bool = True) -> float:
-    """Write ``source`` as a notebook to ``target``, executed unless told otherwise; return the seconds it took.
+    """Write ``source`` as a notebook to ``target``, executed unless told otherwise; return the seconds taken.
 
     Raises:
         CellError: if a cell raises, hangs or prints a warning; ``target`` is then left as it was.
@@ -38,6 +41,7 @@ def convert(source: Path, target: Path, *, execute: bool = True) -> float:
     notebook = jupytext.read(source)
     notebook.metadata.pop("jupytext", None)
     number_cells(notebook)
+    mark_volatile(notebook)
     if execute:
         run(notebook, source)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -48,10 +52,18 @@ def convert(source: Path, target: Path, *, execute: bool = True) -> float:
 
 
 def number_cells(notebook: nbformat.NotebookNode) -> None:
-    """Give the cells ids that depend on their place only, so that an unchanged notebook is an unchanged file."""
+    """Give the cells ids by their place, so that an unchanged notebook is an unchanged file."""
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{number}"
+
+
+def mark_volatile(notebook: nbformat.NotebookNode) -> None:
+    """Tell nbval, in its own words, which outputs are not compared on the second run."""
+    for cell in notebook.cells:
+        tags = cell.metadata.get("tags", [])
+        if "volatile" in tags and "nbval-ignore-output" not in tags:
+            cell.metadata["tags"] = [*tags, "nbval-ignore-output"]
 
 
 def run(notebook: nbformat.NotebookNode, source: Path) -> None:
@@ -59,9 +71,10 @@ def run(notebook: nbformat.NotebookNode, source: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         client = NotebookClient(
             notebook,
-            timeout=CELL_TIMEOUT,
             kernel_name="python3",
             kernel_manager_class=AsyncKernelManager,
+            config=through_files(folder),
+            timeout=CELL_TIMEOUT,
             record_timing=False,
             resources={"metadata": {"path": folder}},
         )
@@ -75,6 +88,14 @@ def run(notebook: nbformat.NotebookNode, source: Path) -> None:
         for output in cell.get("outputs", []):
             if output.get("name") == "stderr" and (warning := WARNING_LINE.search(output["text"])):
                 raise CellError(f"{place(cell, source)} printed a warning:\n{warning.group()}")
+
+
+def through_files(folder: str) -> Config:
+    """Talk to the kernel through files, not through ports that others on this machine could reach."""
+    config = Config()
+    config.KernelManager.transport = "ipc"
+    config.KernelManager.ip = f"{folder}/kernel"
+    return config
 
 
 def fail(notebook: nbformat.NotebookNode, source: Path, what: str) -> None:
@@ -91,10 +112,9 @@ def fail(notebook: nbformat.NotebookNode, source: Path, what: str) -> None:
 
 def place(cell: nbformat.NotebookNode, source: Path) -> str:
     """``book/layers/norm.md, line 42`` where the cell's code begins."""
-    position = source.read_text("utf-8").find(cell.source)
-    if position < 0:
-        return str(source)
-    return f"{source}, line {source.read_text('utf-8').count(os.linesep, 0, position) + 1}"
+    before, found, _ = source.read_text("utf-8").partition(cell.source)
+    line_breaks = before.count("\n")
+    return f"{source}, line {line_breaks + 1}" if found else str(source)
 
 
 def main() -> int:

@@ -17,7 +17,6 @@ def kernel_environment() -> dict[str, str]:
     environment = dict(os.environ)
     environment.update(dict.fromkeys(ONE_THREAD, "1"))
     environment["PYTHONHASHSEED"] = "0"
-    environment["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
     environment["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # silences the debugger's remark on frozen modules
     if environment.get("NETWORK", "") in ("", "0"):
         guard = str(Path(__file__).parent.resolve() / "no_network")

@@ -12,5 +12,5 @@ site: build/site-$(KIND).stamp
 build/site-$(KIND).stamp: $(NOTEBOOKS) $(SITE_INPUTS)
 	@rm -f build/site-*.stamp
 	@$(PY) tools/assemble.py
-	@$(PY) tools/site.py
+	@$(PY) tools/build_site.py
 	@touch $@

@@ -1,8 +1,8 @@
 """Refuse connections to other machines; Python runs this at start where the folder is on PYTHONPATH.
 
-The course promises that no notebook needs the network. This makes a notebook that breaks the promise fail with
-a clear message wherever it is built, not only on a machine without network. Sockets on this machine stay open:
-the kernel and ``torch.distributed`` need them.
+The course promises that no notebook needs the network. This makes a notebook that breaks the promise fail
+with a clear message wherever it is built, not only on a machine without network. Sockets on this machine stay
+open: the kernel and ``torch.distributed`` need them.
 """
 
 import ipaddress

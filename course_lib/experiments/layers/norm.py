@@ -59,6 +59,7 @@ def tiny_batches(seed: int) -> dict[str, float]:
             fit(model, digits.train, steps=6400 // size, batch_size=size, lr=1e-3, seed=seed)
             result[f"{name}_{size}"] = evaluate(model, digits.test)
         result[f"{name}_drop"] = result[f"{name}_64"] - result[f"{name}_2"]
+    result["extra_drop"] = result["batch_drop"] - result["layer_drop"]
     return result
 
 
@@ -154,6 +155,8 @@ def placements_trained(seed: int) -> dict[str, float]:
             stream = block(stream)
         result[f"{norm}_peak"] = (stream.abs().max() / stream.square().mean().sqrt()).item()
         result[f"{norm}_growth"] = (result[f"{norm}_trained_rms_16"] / result[f"{norm}_start_rms_16"]) ** 2
+    for key in ("growth", "peak"):
+        result[f"{key}_ratio"] = result[f"pre_{key}"] / result[f"peri_{key}"]
     return result
 
 
@@ -275,6 +278,8 @@ def image_norms(seed: int) -> dict[str, float]:
             )
             result[f"{name}_{size}"] = evaluate(model, digits.test)
         result[f"{name}_drop"] = result[f"{name}_64"] - result[f"{name}_2"]
+    at_64 = [result[f"{name}_64"] for name in IMAGE_NORMS]
+    result["range_64"] = max(at_64) - min(at_64)
     return result
 
 
@@ -369,7 +374,8 @@ def attention_entropy(model: GPT, tokens: Tensor) -> Tensor:
 def norm_free(seed: int) -> dict[str, float]:
     """Character GPTs with and without norm, with GELU, ReLU and a learned slope: loss and flat heads."""
     text, result = load("english"), {}
-    tokens, targets = text.validation_batches(64)[0]
+    windows = text.validation.windows(64, limit=128)
+    tokens, targets = windows.x, windows.y
     for norm in ("none", "pre"):
         for name, activation in (("gelu", nn.GELU), ("relu", nn.ReLU), ("leaky", LearnedLeakyReLU)):
             if (norm, name) == ("pre", "leaky"):

@@ -1,0 +1,179 @@
+"""A number measured under several seeds, and how it is written down.
+
+The interval of the mean decides what a claim may say, so it is computed here from the closed form of Student's
+distribution: the library needs no scipy for it.
+"""
+
+import math
+import operator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+
+__all__ = ["Sample", "number", "plus_minus", "t_quantile"]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One quantity under several seeds: its values, their mean and how far they spread.
+
+    Two samples with the same seeds can be subtracted and divided; the result is paired, seed by seed.
+
+    Args:
+        values: one number per seed; NaN where a run gave none.
+        seeds: the seeds, in the order of the values; 0, 1, 2, ... unless given.
+        limits: what the quantity cannot leave (a share: 0 and 1); the interval is cut there. See :meth:`bounded`.
+
+    Raises:
+        ValueError: if values and seeds differ in number, or a value lies outside the limits.
+
+    >>> accuracy = Sample((0.5, 0.75, 1.0))
+    >>> print(accuracy, "|", float(accuracy))
+    0.75 ± 0.25 | 0.75
+    >>> [round(end, 3) for end in accuracy.interval()]
+    [0.129, 1.371]
+    """
+
+    values: tuple[float, ...]
+    seeds: tuple[int, ...] = ()
+    limits: tuple[float, float] = (-math.inf, math.inf)
+
+    def __post_init__(self) -> None:
+        values = tuple(float(value) for value in self.values)
+        seeds = tuple(self.seeds) or tuple(range(len(values)))
+        if len(seeds) != len(values):
+            raise ValueError(f"{len(values)} values but {len(seeds)} seeds: give one seed per value")
+        low, high = map(float, self.limits)
+        outside = [value for value in values if not (math.isnan(value) or low <= value <= high)]
+        if outside:
+            raise ValueError(f"{outside[0]} lies outside the limits {low} and {high}: check the limits")
+        object.__setattr__(self, "values", values)
+        object.__setattr__(self, "seeds", seeds)
+        object.__setattr__(self, "limits", (low, high))
+
+    @property
+    def mean(self) -> float:
+        """The mean over seeds; NaN if a value is NaN or there is none."""
+        if not self.values or not all(map(math.isfinite, self.values)):
+            return sum(self.values) if self.values else math.nan  # NaN or infinite, as the values are
+        if min(self.values) == max(self.values):
+            return self.values[0]  # not off by a rounding: constant samples are compared with ``equal``
+        return math.fsum(self.values) / len(self.values)
+
+    @property
+    def spread(self) -> float:
+        """The sample standard deviation over seeds (n - 1 in the denominator); NaN below two values."""
+        if len(self.values) < 2 or not all(map(math.isfinite, self.values)):
+            return math.nan
+        mean = self.mean
+        return math.sqrt(math.fsum((value - mean) ** 2 for value in self.values) / (len(self.values) - 1))
+
+    def interval(self, confidence: float = 0.95) -> tuple[float, float]:
+        """The interval that holds the mean over all seeds with this confidence, by Student's t.
+
+        A sample without spread gives a single point. One value alone says nothing about other seeds: everything
+        within the limits stays possible. NaN, or no value, gives (NaN, NaN).
+        """
+        low, high = self.limits
+        if math.isnan(self.mean):
+            return math.nan, math.nan
+        if math.isnan(self.spread):
+            return low, high
+        half = t_quantile(confidence, len(self.values) - 1) * self.spread / math.sqrt(len(self.values))
+        return max(low, self.mean - half), min(high, self.mean + half)
+
+    def bounded(self, low: float, high: float) -> "Sample":
+        """The same sample of a quantity that cannot leave ``[low, high]``, as an accuracy cannot pass 1.
+
+        >>> Sample((1.0, 1.0, 0.97)).interval()[1] > 1, Sample((1.0, 1.0, 0.97)).bounded(0, 1).interval()[1]
+        (True, 1.0)
+        """
+        return Sample(self.values, self.seeds, (low, high))
+
+    def _paired(self, other: "Sample | float", operation: Callable[[float, float], float]) -> "Sample":
+        others = other.values if isinstance(other, Sample) else (float(other),) * len(self.values)
+        if isinstance(other, Sample) and other.seeds != self.seeds:
+            raise ValueError(f"samples of different seeds cannot be paired: {self.seeds} and {other.seeds}")
+        return Sample(tuple(operation(a, b) for a, b in zip(self.values, others, strict=True)), self.seeds)
+
+    def __sub__(self, other: "Sample | float") -> "Sample":
+        return self._paired(other, operator.sub)
+
+    def __truediv__(self, other: "Sample | float") -> "Sample":
+        return self._paired(other, lambda a, b: a / b if b else math.nan)
+
+    def __float__(self) -> float:
+        return self.mean
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __iter__(self) -> Iterator[float]:
+        return iter(self.values)
+
+    def __str__(self) -> str:
+        return plus_minus(self.mean, self.spread)
+
+
+@cache
+def t_quantile(confidence: float, freedom: int) -> float:
+    r"""The t with probability ``confidence`` between -t and t, for Student's distribution of integer ``freedom``.
+
+    With :math:`\theta = \arctan(t/\sqrt\nu)` that probability is a finite sum of powers of the cosine; it grows with
+    :math:`\theta`, so bisection finds the quantile.
+
+    >>> round(t_quantile(0.95, 4), 4)
+    2.7764
+    """
+    if freedom < 1 or not 0 < confidence < 1:
+        raise ValueError(f"need 0 < confidence < 1 and freedom >= 1, got {confidence} and {freedom}")
+    low, high = 0.0, math.pi / 2
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _t_probability(middle, freedom) < confidence else (low, middle)
+    return math.sqrt(freedom) * math.tan(low)
+
+
+def _t_probability(theta: float, freedom: int) -> float:
+    sine, cosine = math.sin(theta), math.cos(theta)
+    odd = freedom % 2
+    # Odd: cos + 2/3 cos^3 + 2*4/(3*5) cos^5 + ... ; even: 1 + 1/2 cos^2 + 1*3/(2*4) cos^4 + ...; up to cos^(freedom-2).
+    term, total = (cosine if odd else 1.0), 0.0
+    for power in range(odd, freedom - 1, 2):
+        total += term
+        term *= cosine * cosine * (power + 1) / (power + 2)
+    return 2 / math.pi * (theta + sine * total) if odd else sine * total
+
+
+def number(value: float) -> str:
+    """A number in few significant digits, whole numbers in full.
+
+    >>> [number(x) for x in (0.97222, 2.38e-07, 12345.6, 3, True, float("nan"))]
+    ['0.9722', '2.4e-7', '12346', '3', 'True', 'NaN']
+    """
+    if isinstance(value, (bool, int)):
+        return str(value)
+    if math.isnan(value):
+        return "NaN"
+    if value == 0 or math.isinf(value):
+        return f"{value:g}".replace("-0", "0")
+    size = abs(value)
+    if 1e4 <= size < 1e7:
+        return f"{value:.0f}"
+    text = f"{value:.4g}" if 1e-4 <= size < 1e4 else f"{value:.2g}"
+    mantissa, _, exponent = text.partition("e")
+    return f"{mantissa}e{int(exponent)}" if exponent else mantissa
+
+
+def plus_minus(mean: float, spread: float) -> str:
+    """A mean and its spread, both written to the second digit of the spread.
+
+    >>> plus_minus(0.97222, 0.00834), plus_minus(3.0, 0.0), plus_minus(2.0, float("nan"))
+    ('0.9722 ± 0.0083', '3 ± 0', '2')
+    """
+    if math.isnan(spread):
+        return number(mean)
+    if not 1e-5 <= spread < 1e4 or not abs(mean) < 1e7:
+        return f"{number(mean)} ± {number(spread)}"
+    digits = max(0, 1 - math.floor(math.log10(spread)))
+    return f"{round(mean, digits) + 0.0:.{digits}f} ± {spread:.{digits}f}"

@@ -1,0 +1,121 @@
+"""Finished seeds on their way into the committed results, and the folder where they wait."""
+
+import contextlib
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+__all__ = ["Journal", "Outcome", "cache_folder", "is_writable", "to_json", "write_atomically"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one seed of one experiment gave, how long it took, and where."""
+
+    seed: int
+    values: dict[str, float]
+    seconds: float
+    torch: str
+    python: str
+    machine: str
+
+
+class Journal:
+    """The finished seeds of one experiment with one version of its code, a file per seed.
+
+    Args:
+        folder: where the files are; made when the first is written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def read(self, torch: str) -> dict[int, Outcome]:
+        """The seeds finished under this version of torch; a file that cannot be read counts as not there."""
+        found = {}
+        for file in sorted(self.folder.glob("*.json")):
+            try:
+                record = json.loads(file.read_text("utf-8"))
+                values = {k: math.nan if v is None else v for k, v in record["values"].items()}
+                outcome = Outcome(**{**record, "values": values})
+            except (OSError, ValueError, TypeError, KeyError, AttributeError):
+                continue
+            if outcome.torch == torch:
+                found[outcome.seed] = outcome
+        return found
+
+    def write(self, outcome: Outcome) -> bool:
+        """Keep one seed; False if the folder cannot be written: then a run that is stopped starts over."""
+        record = {**asdict(outcome), "values": {k: to_json(v) for k, v in outcome.values.items()}}
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.folder / f"{outcome.seed}.json", json.dumps(record, allow_nan=False))
+        except OSError:
+            return False
+        return True
+
+    def start_over(self) -> None:
+        """Forget all seeds, unless a run that began by starting over was stopped: that one goes on."""
+        if not self._started_over.exists():
+            self.clear(int(file.stem) for file in self.folder.glob("*.json"))
+            with contextlib.suppress(OSError):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                self._started_over.touch()
+
+    def clear(self, seeds: Iterable[int] = ()) -> None:
+        """End a run, and forget these seeds, which are in the committed results now."""
+        for file in [self._started_over, *(self.folder / f"{seed}.json" for seed in seeds)]:
+            file.unlink(missing_ok=True)
+        if self.folder.is_dir() and not any(self.folder.iterdir()):
+            self.folder.rmdir()
+
+    @property
+    def _started_over(self) -> Path:
+        return self.folder / "started-over"
+
+
+def to_json(value: float) -> float | None:
+    """NaN as null: JSON has no word for it."""
+    return None if math.isnan(value) else value
+
+
+def write_atomically(file: Path, text: str) -> None:
+    """Write beside the file, then rename: nobody sees half of it, and a full disk leaves the old one."""
+    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, file)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def cache_folder(file: Path) -> Path:
+    """Where things go that belong to a file of the package but are not committed.
+
+    ``COURSE_CACHE`` if that is set, else the ``build`` folder of the source tree, else the user's cache.
+    """
+    if os.environ.get("COURSE_CACHE"):
+        return Path(os.environ["COURSE_CACHE"])
+    tree = _tree(file)
+    if tree is not None and os.access(tree, os.W_OK):
+        return tree / "build"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "layer-by-layer"
+
+
+def is_writable(file: Path) -> bool:
+    """True for a file in a source tree whose folder may be written; an installed package is left alone."""
+    return _tree(file) is not None and os.access(file.parent, os.W_OK)
+
+
+def _tree(file: Path) -> Path | None:
+    """The source tree around a file: the nearest folder above it with a ``pyproject.toml``."""
+    return next((folder for folder in file.parents if (folder / "pyproject.toml").exists()), None)

@@ -1,0 +1,205 @@
+"""Runs seeds of experiments: one here, or many in parallel on whatever backend joblib has."""
+
+import contextlib
+import importlib
+import math
+import os
+import platform
+import random
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from course_lib.experiments._journal import Journal, Outcome
+from course_lib.experiments.hashing import code_hash
+
+__all__ = ["Failure", "Task", "place", "run_seed", "run_tasks"]
+
+BACKENDS = ("loky", "dask", "ray", "threading")
+_ATTEMPTS = 3  # runs that lose a worker start again, without what is finished, this many times in all
+_one_at_a_time = threading.Lock()  # the global generators can serve one experiment only
+
+
+class Task(NamedTuple):
+    """One seed of one experiment, in words that any process can understand."""
+
+    module: str
+    name: str
+    seed: int
+    code: str
+    journal: str | None  # folder for the finished seed
+
+    @property
+    def function(self) -> Callable:
+        """The experiment, imported where the task is run."""
+        return getattr(importlib.import_module(self.module), self.name)
+
+
+class Failure(NamedTuple):
+    """A task that raised, with its traceback."""
+
+    task: Task
+    text: str
+
+
+def run_seed(function: Callable, seed: int) -> Outcome:
+    """Run one seed here, on one thread and with all global generators seeded; they are put back afterwards.
+
+    Raises:
+        ValueError: if the experiment returns anything but a small dictionary of numbers.
+    """
+    with _one_at_a_time, _isolated(seed):
+        start = time.perf_counter()
+        values = _checked(function(seed), function.__name__)
+        seconds = time.perf_counter() - start
+    return Outcome(seed=seed, values=values, seconds=float(f"{seconds:.3g}"), **place())
+
+
+def place() -> dict[str, str]:
+    """Versions and kind of machine, as far as they decide about arithmetic; no name of a host."""
+    import torch
+
+    kind = [platform.machine(), _processor(), torch.backends.cpu.get_cpu_capability()]
+    return {
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+        "machine": ", ".join([*filter(None, kind), f"{os.cpu_count()} processors"]),
+    }
+
+
+def run_tasks(
+    tasks: list[Task], *, backend: str | None = None, jobs: int = -1
+) -> Iterator[tuple[Task, Outcome | Failure]]:
+    """Run all tasks in parallel and yield each as it finishes; a worker that dies costs its own seed only.
+
+    Args:
+        tasks: what to run, in this order as far as workers are free.
+        backend: one of ``BACKENDS``; None for that of a surrounding ``joblib.parallel_config``.
+        jobs: processes, -1 for one per processor; of a backend that is named here.
+    """
+    from joblib import Parallel, delayed
+
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the workers, which read it when they start
+    left = dict.fromkeys(tasks)
+    for attempt in range(_ATTEMPTS):
+        try:
+            with _backend(backend, jobs):
+                parallel = Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="all")
+                for task, outcome in parallel(delayed(_run_task)(task) for task in list(left)):
+                    del left[task]
+                    yield task, outcome
+            return
+        except Exception as error:
+            if not _lost_a_worker(error) or attempt == _ATTEMPTS - 1:
+                raise
+            print(
+                f"A worker died ({type(error).__name__}); going on with {len(left)} seeds.", file=sys.stderr
+            )
+
+
+def _run_task(task: Task) -> tuple[Task, Outcome | Failure]:
+    """What a worker does. It never raises: one experiment that fails must not stop the others."""
+    try:
+        function = task.function
+        here = code_hash(function)
+        if here != task.code:  # another version on a cluster's machine, or a file saved during the run
+            raise RuntimeError(
+                f"this worker has other code of {task.name} ({here}) than the run ({task.code})"
+            )
+        journal = Journal(Path(task.journal)) if task.journal else None
+        if journal:
+            finished = journal.read(place()["torch"]).get(task.seed)
+            if finished:  # by a worker that died before it could hand the result over
+                return task, finished
+        outcome = run_seed(function, task.seed)
+        if journal:
+            journal.write(outcome)
+        return task, outcome
+    except Exception:
+        return task, Failure(task, traceback.format_exc())
+
+
+@contextlib.contextmanager
+def _isolated(seed: int) -> Iterator[None]:
+    """One thread, seeded generators; all put back, for a page must read the same if it had to measure."""
+    import numpy as np
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    threads, states = torch.get_num_threads(), (random.getstate(), np.random.get_state())
+    with torch.random.fork_rng(devices=[]), threadpool_limits(limits=1):
+        torch.set_num_threads(1)
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        random.seed(seed)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+            random.setstate(states[0])
+            np.random.set_state(states[1])
+
+
+def _checked(values: Any, name: str) -> dict[str, float]:
+    """The numbers that an experiment returned, floats in nine digits: all that single precision has."""
+    if not isinstance(values, dict) or not values:
+        raise ValueError(
+            f"{name} returned {type(values).__name__}: return a dictionary of numbers, {{'gap': 0.1}}"
+        )
+    checked = {}
+    for key, value in values.items():
+        if not isinstance(key, str) or not isinstance(value, (bool, int, float)):
+            raise ValueError(
+                f"{name} returned {key!r}: {value!r}, of type {type(value).__name__}: keys are strings, "
+                "values plain numbers (a tensor gives one by .item())"
+            )
+        if isinstance(value, float) and math.isinf(value):
+            raise ValueError(f"{name} returned {key!r}: {value}: return nan where a run diverges")
+        checked[key] = value if isinstance(value, (bool, int)) else float(f"{value:.9g}")
+    return checked
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+def _lost_a_worker(error: Exception) -> bool:
+    return type(error).__name__ in {"TerminatedWorkerError", "BrokenProcessPool", "KilledWorker"}
+
+
+@contextlib.contextmanager
+def _backend(name: str | None, jobs: int) -> Iterator[None]:
+    """The joblib backend of this name; without a cluster, Dask and Ray start processes on this machine."""
+    from joblib import parallel_config
+
+    with contextlib.ExitStack() as stack:
+        if name == "dask":
+            _dask_client(stack, jobs)
+        elif name == "ray":
+            from ray.util.joblib import register_ray
+
+            register_ray()
+        elif name not in (None, *BACKENDS):
+            raise ValueError(f"unknown backend {name!r}: use one of {', '.join(BACKENDS)}")
+        stack.enter_context(parallel_config(name, n_jobs=jobs) if name else contextlib.nullcontext())
+        yield
+
+
+def _dask_client(stack: contextlib.ExitStack, jobs: int) -> None:
+    """A Dask client: the one that exists, else that of ``DASK_SCHEDULER_ADDRESS``, else processes here."""
+    from distributed import Client, default_client
+
+    try:
+        default_client()
+    except ValueError:
+        address = os.environ.get("DASK_SCHEDULER_ADDRESS")
+        size = {} if address else {"n_workers": jobs if jobs > 0 else os.cpu_count(), "threads_per_worker": 1}
+        stack.enter_context(Client(address, dashboard_address=None, **size) if size else Client(address))

@@ -1,0 +1,97 @@
+"""Label attention: one learned query per class, so that a head can be read as a label."""
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from course_lib.layers.attention._common import require_tokens
+from course_lib.layers.attention.dot_product import Mask, attention_weights
+from course_lib.registry import implements
+
+__all__ = ["LabelAttention"]
+
+
+@implements(
+    "label-attention-layer",
+    example=lambda: (LabelAttention(8, 3, 4, dropout=0.1), torch.randn(2, 5, 8)),
+    permutation_equivariant=True,
+    stochastic=True,
+)
+class LabelAttention(nn.Module):
+    r"""One head per label, whose query is a learned vector: it asks the same question of every sentence.
+
+    .. math:: c_l = W^O \sum_s \mathrm{softmax}_s\Bigl(\frac{q_l \cdot W^K_l x_s}{\sqrt{d_h}}\Bigr) W^V_l x_s,
+        \qquad y_{tl} = \mathrm{LN}\bigl(W^D (x_t + \mathrm{dropout}(c_l))\bigr), \qquad
+        y_t = [y_{t1}; \dots; y_{tL}]
+
+    The context :math:`c_l` is one vector for all positions; the residual brings the token back. Every label
+    keeps a block of its own in the output, so that a linear read-out shows what each label contributes.
+
+    Args:
+        dim: width d of the input.
+        num_labels: labels L, one head each.
+        label_dim: width p of a label's block in the output.
+        head_dim: width of queries, keys and values, ``label_dim`` unless given.
+        dropout: probability with which an entry of a context vector is dropped in training.
+
+    Shape: ``(b, t, d)`` to ``(b, t, L p)``; with ``return_weights=True`` also the weights ``(b, L, s)``.
+
+    Raises:
+        ValueError: for a wrong width, no label or blocks of width one (which their norm would set to zero).
+
+    Paper: Rethinking Self-Attention: Towards Interpretability in Neural Parsing - https://arxiv.org/abs/1911.03875
+
+    Differs from the authors' code: scores are divided by the root of the *head's* width. The position-wise
+    feed-forward layer that may follow is not part of it.
+
+    >>> LabelAttention(8, 3, 4)(torch.randn(2, 5, 8)).shape
+    torch.Size([2, 5, 12])
+    """
+
+    def __init__(
+        self, dim: int, num_labels: int, label_dim: int, *, head_dim: int | None = None, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        if num_labels < 1 or label_dim < 2:
+            raise ValueError(f"expected num_labels >= 1 and label_dim >= 2, got {num_labels} and {label_dim}")
+        head_dim = label_dim if head_dim is None else head_dim
+        self.dim, self.num_labels, self.label_dim, self.head_dim = dim, num_labels, label_dim, head_dim
+        self.query = nn.Parameter(torch.empty(num_labels, head_dim))
+        self.key = nn.Linear(dim, num_labels * head_dim, bias=False)
+        self.value = nn.Linear(dim, num_labels * head_dim, bias=False)
+        self.out = nn.Linear(head_dim, dim, bias=False)
+        self.dropout = nn.Dropout(dropout)
+        self.reduce = nn.Linear(dim, label_dim, bias=False)
+        self.norm = nn.LayerNorm(label_dim)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Xavier-normal queries and projections, as in the paper; the norm starts as pure standardisation."""
+        for weight in (self.query, *(m.weight for m in (self.key, self.value, self.out, self.reduce))):
+            nn.init.xavier_normal_(weight)
+        self.norm.reset_parameters()
+
+    def contexts(
+        self, x: Float[Tensor, "b s d"], *, mask: Mask | None = None
+    ) -> tuple[Float[Tensor, "b l e"], Float[Tensor, "b l s"]]:
+        """What every label finds in the sequence, before the shared projection, and where it looked."""
+        q = self.query[None, :, None].expand(len(x), -1, -1, -1)  # (b, l, 1, e)
+        k, v = (rearrange(f(x), "b s (l e) -> b l s e", l=self.num_labels) for f in (self.key, self.value))
+        weights = attention_weights(q, k, mask=mask)  # (b, l, 1, s): one row per label, few enough to keep
+        return (weights @ v).squeeze(2), weights.squeeze(2)
+
+    def forward(
+        self, x: Float[Tensor, "b t d"], *, mask: Mask | None = None, return_weights: bool = False
+    ) -> Float[Tensor, "b t p"] | tuple[Float[Tensor, "b t p"], Float[Tensor, "b l t"]]:
+        require_tokens(x, self.dim, self)
+        contexts, weights = self.contexts(x, mask=mask)
+        found = self.dropout(self.out(contexts))  # (b, l, d)
+        y = self.norm(self.reduce(x[:, None] + found[:, :, None]))  # (b, l, t, p)
+        y = rearrange(y, "b l t p -> b t (l p)")
+        return (y, weights) if return_weights else y
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.dim}, num_labels={self.num_labels}, label_dim={self.label_dim}, head_dim={self.head_dim}"
+        )

@@ -1,0 +1,178 @@
+"""Persistent memory: learned keys and values beside the context take the place of the feed-forward layer."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from course_lib.layers.attention.dot_product import Mask
+from course_lib.layers.attention.multi_head import KVCache, MultiHeadAttention
+from course_lib.registry import implements
+
+__all__ = ["AllAttention", "AllAttentionBlock"]
+
+
+@implements(
+    "all-attention-persistent-memory",
+    example=lambda: (AllAttention(8, 2, 3, num_positions=7, causal=True), torch.randn(2, 5, 8)),
+    causal=True,
+)
+class AllAttention(MultiHeadAttention):
+    r"""Multi-head attention over the context and over N learned key-value vectors at once.
+
+    .. math:: y_{ht} = \sum_{i=1}^N a_{hti}\, \sqrt N\, v'_{hi} + \sum_s a_{ht,N+s}\, v_{hs}, \qquad
+        a_{ht} = \mathrm{softmax}\Bigl(\tfrac{1}{\sqrt{d_h}} \bigl[\, q_{ht} \cdot \sqrt{d_h}\, k'_{hi}
+        \;;\; q_{ht} \cdot (k_{hs} + p_{t-s}) \,\bigr]\Bigr)
+
+    One softmax over both sets. Without the context this is a feed-forward layer of N hidden units whose
+    activation is a softmax; every position sees all persistent vectors, and no position term applies to
+    them.
+
+    Args:
+        dim: width d of input and output.
+        num_heads: heads H.
+        num_slots: persistent vectors N of every head; 4 d gives the parameters of a feed-forward layer of
+            width 4 d.
+        num_positions: learn the vectors :math:`p_0, p_1, \dots` of so many distances, shared by the heads
+            (causal layers only). None: no position term.
+        head_dim: width of a head, ``dim / num_heads`` unless given.
+        causal: mask the future of the context.
+        bias: give queries, values and output a bias; for keys the slots could absorb it.
+        dropout: probability with which an attention weight is dropped in training.
+
+    Shape: ``(b, t, d)`` to ``(b, t, d)``; with ``return_weights=True`` also ``(b, h, t, N + s)``, slots
+    first.
+
+    Raises:
+        ValueError: for sizes that do not fit, or a context longer than ``num_positions``.
+
+    Paper: Augmenting Self-attention with Persistent Memory - https://arxiv.org/abs/1907.01470
+
+    Differs from ``torch.nn.MultiheadAttention(add_bias_kv=True)``, which is N = 1: the slots stand *before*
+    the context, where the causal mask leaves them visible by itself, and start at unit variance.
+
+    >>> layer = AllAttention(8, 2, 3, causal=True)
+    >>> layer(torch.randn(1, 4, 8), return_weights=True)[1].shape
+    torch.Size([1, 2, 4, 7])
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        num_slots: int,
+        *,
+        num_positions: int | None = None,
+        head_dim: int | None = None,
+        causal: bool = False,
+        bias: bool = True,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__(dim, num_heads, head_dim=head_dim, causal=causal, bias=bias, dropout=dropout)
+        if num_slots < 0:
+            raise ValueError(f"num_slots={num_slots} cannot be negative")
+        if num_positions is not None and not causal:
+            raise ValueError("num_positions counts distances into the past; it needs causal=True")
+        self.num_slots, self.num_positions = num_slots, num_positions
+        self.slot_keys = nn.Parameter(torch.empty(num_heads, num_slots, self.head_dim))
+        self.slot_values = nn.Parameter(torch.empty(num_heads, num_slots, self.head_dim))
+        if num_positions is not None:
+            self.positions = nn.Parameter(torch.empty(num_positions, self.head_dim))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Projections as usual; k' of variance 1/d_h and v' of 1/N: scaled, both have variance one."""
+        super().reset_parameters()
+        if not hasattr(self, "slot_keys"):  # called by the parent, which builds its projections first
+            return
+        nn.init.normal_(self.slot_keys, std=self.head_dim**-0.5)
+        nn.init.normal_(self.slot_values, std=max(self.num_slots, 1) ** -0.5)
+        if self.num_positions is not None:
+            nn.init.normal_(self.positions, std=self.head_dim**-0.5)
+
+    def slots(self, batch_size: int) -> tuple[Float[Tensor, "b h n e"], Float[Tensor, "b h n e"]]:
+        """Persistent keys and values as attention sees them: k' and v' scaled up, for larger steps."""
+        keys, values = self.head_dim**0.5 * self.slot_keys, self.num_slots**0.5 * self.slot_values
+        return keys.expand(batch_size, -1, -1, -1), values.expand(batch_size, -1, -1, -1)
+
+    def attend(
+        self, q: Tensor, k: Tensor, v: Tensor, *, mask: Mask | None, return_weights: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """Put the slots before the context; the mask, if there is one, does not concern them."""
+        if self.num_positions is not None:
+            mask = self._add_positions(q, k, mask)
+        if mask is not None:
+            visible = True if mask.dtype == torch.bool else 0.0
+            mask = F.pad(mask.expand(*mask.shape[:-1], k.shape[-2]), (self.num_slots, 0), value=visible)
+        slot_keys, slot_values = self.slots(len(q))
+        k, v = torch.cat([slot_keys, k], dim=-2), torch.cat([slot_values, v], dim=-2)
+        return super().attend(q, k, v, mask=mask, return_weights=return_weights)
+
+    def _add_positions(self, q: Tensor, k: Tensor, mask: Mask | None) -> Float[Tensor, "b h t s"]:
+        """The position term of the scores, with the caller's mask worked in."""
+        (queries, width), sources = q.shape[-2:], k.shape[-2]
+        if sources > self.num_positions:
+            raise ValueError(
+                f"{sources} tokens exceed num_positions={self.num_positions}; crop, or build it longer"
+            )
+        now = torch.arange(sources - queries, sources, device=q.device)
+        distance = (now[:, None] - torch.arange(sources, device=q.device)).clamp(
+            min=0
+        )  # the future is masked
+        by_distance = q @ self.positions.T * width**-0.5  # (b, h, t, num_positions)
+        term = by_distance.take_along_dim(distance[None, None], dim=-1)
+        if mask is None:
+            return term
+        return term.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else term + mask
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, num_slots={self.num_slots}, num_positions={self.num_positions}"
+
+
+@implements(
+    "all-attention-persistent-memory",
+    example=lambda: (AllAttentionBlock(8, 2, 3, causal=True), torch.randn(2, 5, 8)),
+    causal=True,
+)
+class AllAttentionBlock(nn.Module):
+    r"""A transformer block without a feed-forward sublayer: all-attention, residual, norm.
+
+    .. math:: y = \mathrm{LN}(x + \mathrm{AllAttention}(x))
+
+    Args:
+        dim: width d of the residual stream.
+        num_heads: heads.
+        num_slots: persistent vectors of every head.
+        num_positions: learned distances, see :class:`AllAttention`.
+        causal: mask the future.
+        dropout: probability with which an attention weight is dropped in training.
+
+    Shape: ``(b, t, d)`` to ``(b, t, d)``.
+
+    Raises:
+        ValueError: as :class:`AllAttention`.
+
+    Paper: Augmenting Self-attention with Persistent Memory - https://arxiv.org/abs/1907.01470
+
+    >>> AllAttentionBlock(8, 2, 32)(torch.randn(2, 5, 8)).shape
+    torch.Size([2, 5, 8])
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        num_slots: int,
+        *,
+        num_positions: int | None = None,
+        causal: bool = False,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.attention = AllAttention(
+            dim, num_heads, num_slots, num_positions=num_positions, causal=causal, dropout=dropout
+        )
+        self.norm_sum = nn.LayerNorm(dim)
+
+    def forward(self, x: Float[Tensor, "b t d"], *, cache: KVCache | None = None) -> Float[Tensor, "b t d"]:
+        return self.norm_sum(x + self.attention(x, cache=cache))

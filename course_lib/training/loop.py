@@ -1,0 +1,386 @@
+"""The one training loop of the course, and how to measure what it made.
+
+:func:`fit` depends on its seed alone: each step draws its batch, and whatever the model draws, from random
+numbers that belong to this step. So a run that was killed and resumed from its checkpoint equals, on a CPU,
+bit for bit the run that was not.
+"""
+
+import math
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from course_lib.training._batches import batches, check_pair, check_rows, check_scores, is_rows, seed_of
+from course_lib.training._checkpoint import Run
+
+__all__ = ["History", "cosine_schedule", "default_loss", "evaluate", "fit"]
+
+
+@dataclass
+class History:
+    """What happened in a run of :func:`fit`.
+
+    Attributes:
+        losses: of every step, before its update; the last one is not finite where the run diverged so.
+        validation: pairs ``(step, loss)`` on the validation data.
+        best_step: the step with the smallest validation loss, whose weights early stopping brings back.
+        stopped: why it ended: ``"steps"``, ``"patience"`` or ``"divergence"``; empty while it runs.
+        seconds: spent in the loop, over all resumptions.
+    """
+
+    losses: list[float] = field(default_factory=list)
+    validation: list[tuple[int, float]] = field(default_factory=list)
+    best_step: int = 0
+    stopped: str = ""
+    seconds: float = 0.0
+
+    @property
+    def diverged(self) -> bool:
+        """Whether a loss or a weight stopped being a finite number."""
+        return self.stopped == "divergence"
+
+    def __repr__(self) -> str:
+        last = f", last loss {self.losses[-1]:.4g}" if self.losses else ""
+        return f"History({len(self.losses)} steps{last}, stopped by {self.stopped or 'nothing yet'})"
+
+
+def fit(
+    model: nn.Module,
+    data: Any,
+    *,
+    steps: int,
+    batch_size: int = 64,
+    lr: float = 1e-3,
+    loss: Callable[[Tensor, Tensor], Tensor] | None = None,
+    optimizer: Callable[..., torch.optim.Optimizer] | None = None,
+    schedule: Callable[[int, int], float] | None = None,
+    clip: float | None = None,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    validation: Any = None,
+    patience: int | None = None,
+    checkpoint: str | Path | None = None,
+    every: int = 100,
+    on_divergence: str = "raise",
+    callbacks: Iterable[Callable[[int, nn.Module, float], Any]] = (),
+    progress: bool | None = None,
+) -> History:
+    """Train a model in place for a number of steps.
+
+    Args:
+        model: takes a batch ``x`` and gives what ``loss`` compares with ``y``.
+        data: a :class:`~course_lib.data.Split`, a pair of tensors ``(x, y)``, a function
+            ``batch(generator) -> (x, y)``, or an iterable of such pairs, gone through again and again.
+        steps: number of updates.
+        batch_size: rows of a batch, where ``data`` holds rows; an incomplete one at an epoch's end is left out.
+        lr: learning rate.
+        loss: ``loss(output, y)``; None for :func:`default_loss`.
+        optimizer: makes an optimiser, ``optimizer(parameters, lr=lr)``, whose ``step()`` needs no closure; None
+            for ``torch.optim.AdamW``.
+        schedule: ``schedule(step, steps)`` multiplies the learning rate, as :func:`cosine_schedule` does.
+        clip: largest norm of the gradient; a longer gradient is shortened to it.
+        seed: of the order of the data and of all that is random in the model; the caller's torch generator is
+            left as it was.
+        device: where the model is; batches are moved there.
+        validation: rows on which the loss is measured every so often.
+        patience: stop after so many measurements in a row without a new best; the best weights come back.
+        checkpoint: file in which the run is kept; if it exists, the run goes on from there.
+        every: steps between two measurements, and between two savings.
+        on_divergence: ``"raise"`` or ``"stop"`` at a loss that is not finite; the update is not made.
+        callbacks: called after each update with the number of updates, the model and the loss before it.
+        progress: show a bar; None shows it in a terminal only.
+
+    Raises:
+        ValueError: for data, a device or a checkpoint that do not fit the model or the run.
+        FloatingPointError: if the run diverges and ``on_divergence`` is ``"raise"``.
+        KeyboardInterrupt: after Ctrl-C; the current step is finished, and the checkpoint saved, first.
+
+    >>> x = torch.linspace(-1, 1, 50)[:, None]
+    >>> line = nn.Linear(1, 1)
+    >>> history = fit(line, (x, 3 * x + 1), steps=300, lr=0.1, optimizer=torch.optim.SGD)
+    >>> [round(p.item(), 2) for p in line.parameters()]
+    [3.0, 1.0]
+    """
+    loss, schedule, device = loss or default_loss, schedule or _constant, torch.device(device)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    counts = {"steps": steps, "batch_size": batch_size, "every": every}
+    _check_run(model, device, on_divergence, validation, patience, **counts)
+    batch = batches(data, batch_size, seed)
+    history = History()
+    run = Run(model, (optimizer or torch.optim.AdamW)(parameters, lr=lr), history)
+    if checkpoint is not None:
+        facts = {**counts, "clip": clip, "seed": seed, "patience": patience, "loss": loss, "data": data}
+        facts |= {"validation": validation}
+        run.keep_in(checkpoint, facts | {"schedule": [schedule(i * steps // 8, steps) for i in range(8)]})
+    start = time.perf_counter() - history.seconds
+
+    with (
+        _training(model, device),
+        _end_of_step() as interrupted,
+        _bar(progress, len(history.losses), steps) as bar,
+    ):
+        for step in range(len(history.losses), 0 if history.stopped else steps):
+            x, y = (t.to(device) for t in batch(step))
+            for group, rate in zip(run.optimizer.param_groups, run.rates, strict=True):
+                group["lr"] = rate * schedule(step, steps)
+            torch.manual_seed(seed_of(seed, "model", step))
+            value = loss(_output(model, x), y)
+            history.losses.append(value.item())
+            if not math.isfinite(history.losses[-1]):
+                history.stopped = "divergence"
+                break
+            run.optimizer.zero_grad()
+            value.backward()
+            if clip is not None:
+                nn.utils.clip_grad_norm_(parameters, clip)
+            run.optimizer.step()
+
+            for callback in callbacks:
+                callback(step + 1, model, history.losses[-1])
+            due = (step + 1) % every == 0 or step + 1 == steps
+            if due and validation is not None:
+                run.note_validation(
+                    step + 1, evaluate(model, validation, metric=loss), keep=patience is not None
+                )
+                if patience is not None and run.measurements_since_best() >= patience:
+                    history.stopped = "patience"
+            history.seconds = time.perf_counter() - start
+            if due and checkpoint is not None and step + 1 < steps:
+                run.save()
+            bar(history.losses[-1])
+            if interrupted or history.stopped:
+                break
+
+    if not interrupted and not history.stopped:
+        finite = all(p.isfinite().all() for p in parameters)
+        history.stopped = "steps" if finite else "divergence"
+    if history.diverged and on_divergence == "raise":
+        raise FloatingPointError(_why_diverged(history, batch, lr, clip))
+    if run.best is not None and not interrupted:
+        model.load_state_dict(run.best)
+    if checkpoint is not None:
+        run.save()
+    if interrupted:
+        kept = f"; the checkpoint {checkpoint} goes on from here" if checkpoint is not None else ""
+        raise KeyboardInterrupt(f"stopped after {len(history.losses)} of {steps} steps{kept}")
+    return history
+
+
+def evaluate(
+    model: nn.Module,
+    data: Any,
+    *,
+    metric: str | Callable[[Tensor, Tensor], Tensor] = "accuracy",
+    batch_size: int = 256,
+) -> float:
+    """The mean of a metric over all rows, in evaluation mode and without gradients; the mode is restored.
+
+    Args:
+        model: the model, on any device; batches are moved there.
+        data: a split, a pair of tensors or an iterable of pairs, each gone through once.
+        metric: ``"accuracy"`` (share of largest scores on the right class, over all positions of sequences),
+            ``"loss"`` (:func:`default_loss`) or a function of output and target that gives a batch's mean.
+        batch_size: rows at a time, where ``data`` holds rows; the result does not depend on it.
+
+    >>> x = torch.tensor([[1.0, 0.0], [0.0, 1.0], [3.0, 2.0]])
+    >>> round(evaluate(nn.Identity(), (x, torch.tensor([0, 1, 1]))), 3)
+    0.667
+    """
+    if isinstance(metric, str):
+        if metric not in _METRICS:
+            raise ValueError(f"metric must be 'accuracy', 'loss' or a function, got {metric!r}")
+        metric = _METRICS[metric]
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if is_rows(data):
+        x, y = check_rows(data)
+        pairs: Iterable = zip(x.split(batch_size), y.split(batch_size), strict=True)
+    elif callable(data):
+        raise ValueError(
+            "evaluate needs fixed rows, got a function; a text gives them as text.windows(length)"
+        )
+    else:
+        pairs = map(check_pair, data)
+    device = next((t.device for t in [*model.parameters(), *model.buffers()]), torch.device("cpu"))
+    total, rows = 0.0, 0
+    # Not inference_mode: a table that a layer makes and keeps here could not be used in training afterwards.
+    with _mode(model, training=False), torch.no_grad():
+        for x, y in pairs:
+            total += metric(_output(model, x.to(device)), y.to(device)).item() * len(x)
+            rows += len(x)
+    if rows == 0:
+        raise ValueError("evaluate got no rows; an iterator that was used up gives none a second time")
+    return total / rows
+
+
+def default_loss(output: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy for integer targets, mean squared error for floating-point ones.
+
+    Args:
+        output: scores ``(..., classes)`` for targets ``(...)``, of classes or of sequences; or predictions of the
+            shape of ``target``.
+        target: int64 classes, -100 for places that do not count, or floating-point values.
+
+    >>> default_loss(torch.zeros(2, 5, 4), torch.zeros(2, 5, dtype=torch.int64)).exp()
+    tensor(4.)
+    """
+    if target.is_floating_point():
+        if output.shape != target.shape:
+            raise ValueError(
+                f"output {tuple(output.shape)} and target {tuple(target.shape)} differ in shape, and "
+                "broadcasting would hide it; reshape one of them"
+            )
+        return F.mse_loss(output, target)
+    check_scores(output, target)
+    try:
+        return F.cross_entropy(output.reshape(-1, output.shape[-1]), target.reshape(-1))
+    except IndexError:
+        raise ValueError(
+            f"the model gives scores for {output.shape[-1]} classes, but the targets go from {target.min()} "
+            f"to {target.max()}"
+        ) from None
+
+
+def cosine_schedule(*, warmup: int = 0, floor: float = 0.0) -> Callable[[int, int], float]:
+    r"""A factor for the learning rate: up in a straight line, then down along half a cosine.
+
+    .. math:: f(s) = \begin{cases} (s+1)/w & s < w \\
+        f_0 + (1 - f_0)\,\tfrac12 \bigl(1 + \cos(\pi \tfrac{s - w}{S - w})\bigr) & s \ge w \end{cases}
+
+    Args:
+        warmup: steps w of the rise.
+        floor: what the factor ends at.
+
+    >>> [round(cosine_schedule(warmup=2)(s, 6), 3) for s in range(6)]
+    [0.5, 1.0, 1.0, 0.854, 0.5, 0.146]
+    """
+
+    def factor(step: int, steps: int) -> float:
+        if step < warmup:
+            return (step + 1) / warmup
+        return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+    return factor
+
+
+def _constant(step: int, steps: int) -> float:
+    return 1.0
+
+
+def _accuracy(output: Tensor, target: Tensor) -> Tensor:
+    check_scores(output, target)
+    return (output.argmax(-1) == target).double().mean()
+
+
+_METRICS = {"accuracy": _accuracy, "loss": default_loss}
+
+
+def _output(model: nn.Module, x: Tensor) -> Tensor:
+    try:
+        return model(x)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, IndexError) as error:
+        dtype = next((p.dtype for p in model.parameters()), "no parameters")
+        raise ValueError(
+            f"the model cannot take x of shape {tuple(x.shape)}, {x.dtype} (parameters: {dtype}): {error}"
+        ) from error
+
+
+@contextmanager
+def _mode(model: nn.Module, *, training: bool) -> Iterator[None]:
+    before = [(module, module.training) for module in model.modules()]
+    model.train(training)
+    try:
+        yield
+    finally:
+        for module, was_training in before:
+            module.training = was_training
+
+
+@contextmanager
+def _training(model: nn.Module, device: torch.device) -> Iterator[None]:
+    """Training mode, and the caller's random numbers untouched."""
+    devices = [device] if device.type == "cuda" else []
+    with _mode(model, training=True), torch.random.fork_rng(devices), torch.enable_grad():
+        yield
+
+
+@contextmanager
+def _end_of_step() -> Iterator[list[bool]]:
+    """Ctrl-C fills the list instead of stopping in the middle of an update; a second one stops at once."""
+    pressed: list[bool] = []
+    if threading.current_thread() is not threading.main_thread():  # only the main thread hears signals
+        yield pressed
+        return
+
+    def note(number: int, frame: Any) -> None:
+        if pressed:
+            raise KeyboardInterrupt
+        pressed.append(True)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, before or signal.default_int_handler)
+
+
+@contextmanager
+def _bar(progress: bool | None, done: int, steps: int) -> Iterator[Callable[[float], None]]:
+    if not (sys.stderr.isatty() if progress is None else progress):
+        yield lambda loss: None
+        return
+    from tqdm.auto import tqdm
+
+    with tqdm(total=steps, initial=done, unit="step") as bar:
+
+        def show(loss: float) -> None:
+            bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
+            bar.update()
+
+        yield show
+
+
+def _why_diverged(history: History, batch: Callable, lr: float, clip: float | None) -> str:
+    step, loss = len(history.losses), history.losses[-1]
+    if not all(t.isfinite().all() for t in batch(step - 1)):
+        return f"the data of step {step} hold NaN or infinity; clean them first"
+    seen = "a weight is no finite number" if math.isfinite(loss) else f"the loss is {loss}"
+    advice = f"try a smaller lr than {lr:g}" + (" or clip=1.0" if clip is None else "")
+    return f"training diverged: {seen} after step {step}; {advice}"
+
+
+def _check_run(
+    model: nn.Module,
+    device: torch.device,
+    on_divergence: str,
+    validation: Any,
+    patience: int | None,
+    **counts: int,
+) -> None:
+    for name, value in {**counts, "patience": patience}.items():
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    if on_divergence not in ("raise", "stop"):
+        raise ValueError(f"on_divergence must be 'raise' or 'stop', got {on_divergence!r}")
+    if patience is not None and validation is None:
+        raise ValueError(f"patience={patience} needs validation data to measure on")
+    if not any(p.requires_grad for p in model.parameters()):
+        raise ValueError("the model has nothing to train: no parameters, or requires_grad is False for all")
+    for place in {p.device for p in model.parameters()}:
+        if place.type != device.type or device.index not in (None, place.index):
+            raise ValueError(
+                f"the model is on {place}, but device is {device}; call model.to('{device}') or pass "
+                f"device='{place}'"
+            )

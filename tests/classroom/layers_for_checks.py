@@ -1,0 +1,320 @@
+"""Small layers for the tests of the contract: a sound one, one for each fault, and special cases."""
+
+import threading
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from course_lib.classroom.checks import LayerCheckError, check_layer
+
+
+class Sound(nn.Module):
+    """A linear layer that keeps the contract; every faulty layer below is one of these."""
+
+    def __init__(self, dim: int = 6) -> None:
+        super().__init__()
+        self.dim = dim
+        self.weight = nn.Parameter(torch.randn(dim, dim) / dim**0.5)
+        self.bias = nn.Parameter(torch.randn(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[-1] != self.dim:
+            raise ValueError(f"expected width {self.dim}, got {x.shape[-1]}")
+        return self.body(x)
+
+    def body(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight, self.bias)
+
+    def extra_repr(self) -> str:
+        return f"{self.dim}"
+
+
+class GrowsWithEveryCall(Sound):
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def body(self, x):
+        self.calls += 1
+        return F.pad(super().body(x), (0, self.calls))
+
+
+class ReturnsDouble(Sound):
+    """Right in float64 and in bfloat16, so that nothing but the plain call shows it."""
+
+    def body(self, x):
+        y = super().body(x)
+        return y.double() if y.dtype == torch.float32 else y
+
+
+class ScalesItsInput(Sound):
+    def body(self, x):
+        x.mul_(0.5)
+        return super().body(x)
+
+
+class DropsInEvaluation(Sound):
+    def body(self, x):
+        return super().body(F.dropout(x, 0.5, training=True))
+
+
+class DropsInTraining(Sound):
+    def body(self, x):
+        return super().body(F.dropout(x, 0.5, training=self.training))
+
+
+class HasUnusedParameter(Sound):
+    def __init__(self) -> None:
+        super().__init__()
+        self.unused = nn.Parameter(torch.randn(self.dim))
+
+
+class HasUselessParameter(Sound):
+    """Softmax does not see a common shift, so the gradient is zero but for rounding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shift = nn.Parameter(torch.randn(1))
+
+    def body(self, x):
+        return torch.softmax(super().body(x) + self.shift, -1)
+
+
+class HasInfiniteGradient(Sound):
+    """The value is fine, the derivative of the root at 0 is not."""
+
+    def body(self, x):
+        return super().body(x) + (0 * self.bias).sqrt()
+
+
+class _WrongSquare(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.square()
+
+    @staticmethod
+    def backward(ctx, dy):
+        return ctx.saved_tensors[0] * dy  # the 2 is missing
+
+
+class HasWrongBackward(Sound):
+    def body(self, x):
+        return _WrongSquare.apply(super().body(x))
+
+
+class ForgetsRandomFeatures(Sound):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("features", torch.randn(self.dim, self.dim), persistent=False)
+
+    def body(self, x):
+        return super().body(x) @ self.features
+
+
+class SavesNoBias(Sound):
+    def _save_to_state_dict(self, destination, prefix, keep_vars):
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        del destination[f"{prefix}bias"]
+
+
+class HoldsLambda(Sound):
+    def __init__(self) -> None:
+        super().__init__()
+        self.activation = lambda x: x.tanh()
+
+    def body(self, x):
+        return self.activation(super().body(x))
+
+
+class HoldsLock(Sound):
+    """Can be neither copied nor pickled, but built again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lock = threading.Lock()
+
+
+class AddsFloat32(Sound):
+    """float32 and float64 inputs keep their dtype when this constant is added, bfloat16 does not."""
+
+    def body(self, x):
+        return super().body(x) + torch.ones(self.dim, device=x.device)
+
+
+class MixesDtypes(Sound):
+    def body(self, x):
+        return F.linear(x, self.weight.float(), self.bias.float()).to(x.dtype)
+
+
+class AddsOnCpu(Sound):
+    def body(self, x):
+        return super().body(x) + torch.ones(self.dim, dtype=x.dtype)
+
+
+class SubtractsBatchMean(Sound):
+    def body(self, x):
+        return super().body(x - x.mean(0))
+
+
+class SubtractsBatchMeanInTraining(Sound):
+    def body(self, x):
+        return super().body(x - x.mean(0) if self.training else x)
+
+
+class LooksAhead(Sound):
+    def body(self, x):
+        return super().body(x) + x.roll(-1, dims=1)
+
+
+class LooksAheadInTraining(Sound):
+    def body(self, x):
+        return super().body(x) + (x.mean(1, keepdim=True) if self.training else 0 * x)
+
+
+class LooksBack(Sound):
+    def body(self, x):
+        return super().body(x) + x.cumsum(1)
+
+
+class AddsPositions(Sound):
+    def body(self, x):
+        positions = torch.arange(x.shape[1], dtype=x.dtype, device=x.device)
+        return super().body(x) + positions[:, None]
+
+
+class BranchesOnValues(Sound):
+    """Harmless on the meta device, which it asks about, but no graph can hold the branch."""
+
+    def body(self, x):
+        if x.device.type != "meta" and (x.abs() > 1e6).any():
+            raise RuntimeError("the input explodes")
+        return super().body(x)
+
+
+class ComputesOtherwiseInExport(Sound):
+    def body(self, x):
+        return super().body(x.tanh() if torch.compiler.is_compiling() else x)
+
+
+class ShowsNoSize(Sound):
+    def extra_repr(self):
+        return ""
+
+
+class ShowsValues(Sound):
+    def extra_repr(self):
+        return f"{self.dim}, weight={[[0.125] * self.dim] * self.dim}, bias={[0.5] * 30}"
+
+
+class Explodes(Sound):
+    def body(self, x):
+        return 1e4 * super().body(x)
+
+
+class Vanishes(Sound):
+    def body(self, x):
+        return 1e-5 * super().body(x)
+
+
+class LeavesWidthToTorch(Sound):
+    def forward(self, x):
+        return self.body(x)
+
+
+class HidesWidth(Sound):
+    def forward(self, x):
+        if x.shape[-1] != self.dim:
+            raise ValueError("wrong width")
+        return self.body(x)
+
+
+class IgnoresExtraFeatures(Sound):
+    def forward(self, x):
+        return self.body(x[..., : self.dim])
+
+
+class WideAndBroken(HasUnusedParameter):
+    """Two faults at once."""
+
+    def forward(self, x):
+        return self.body(x)
+
+
+class Raises(Sound):
+    def body(self, x):
+        raise RuntimeError("no such thing")
+
+
+class StartsAtZero(Sound):
+    """As ReZero and LoRA: at the start the gate stops every other gradient."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = nn.Parameter(torch.zeros(()))
+
+    def body(self, x):
+        return x + self.gate * super().body(x)
+
+
+class MixesLater(SubtractsBatchMeanInTraining):
+    """Keeps rows apart in its first training step only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+
+    def body(self, x):
+        if not self.training:
+            return super().body(x)
+        share = (self.steps > 0).to(x.dtype)
+        self.steps += 1
+        return Sound.body(self, x - share * x.mean(0))
+
+
+class ChannelsFirst(Sound):
+    def forward(self, x):
+        if x.shape[1] != self.dim:
+            raise ValueError(f"expected {self.dim} channels, got {x.shape[1]}")
+        return self.body(x.movedim(1, -1)).movedim(-1, 1)
+
+
+class Cell(Sound):
+    """Two inputs; returns the output and a state."""
+
+    def forward(self, x, state):
+        hidden, carry = state
+        y = super().forward(x) + hidden
+        return y, (y.tanh(), carry + 1)
+
+
+class Embeds(nn.Module):
+    """Token ids to vectors, mixed over all positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(7, 4)
+
+    def forward(self, ids):
+        y = self.embedding(ids)
+        return y + y.mean(1, keepdim=True)
+
+
+class Gain(nn.Module):
+    """One number: no size to show, and every width is right."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(()))
+
+    def forward(self, x):
+        return self.gain * x
+
+
+def report_of(layer, *inputs, **options):
+    """The report, whether or not the layer passes."""
+    try:
+        return check_layer(layer, *inputs, **options)
+    except LayerCheckError as error:
+        return error.report

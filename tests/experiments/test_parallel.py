@@ -1,0 +1,106 @@
+"""Many processes: equal results on every backend, and what is finished survives whatever is killed."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from course_lib.experiments import measured
+
+
+def wait_for(condition, seconds=60.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def finish(process):
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, out
+    return out
+
+
+def serial_values(lab):
+    """What one process gives, one seed after the other, without any store."""
+    return list(measured(lab.function(), rerun=True)["value"].values)
+
+
+def journalled(lab):
+    return sorted(int(file.stem) for file in lab.folder.glob("build/experiments/*noisy/*/*.json"))
+
+
+def test_killed_run_goes_on_and_loses_nothing(lab):
+    (lab.log / "hold").touch()
+    process = lab.process("run", "--jobs", "1")
+    wait_for(lambda: journalled(lab) == [0, 1] and lab.runs("begun").get(2))  # seed 2 hangs
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert lab.runs() == {0: 1, 1: 1}
+    (lab.log / "hold").unlink()
+    out = finish(lab.process("run", "--jobs", "1"))
+    assert "2 seeds to run, 3 at hand" in out  # with the one of constant, which nothing had stopped
+    assert lab.runs() == {0: 1, 1: 1, 2: 1, 3: 1}
+    assert lab.runs("constant") == {0: 1}
+    assert lab.values() == serial_values(lab)
+    assert journalled(lab) == []  # all is in the results now
+
+
+def test_killed_forced_run_goes_on_too(lab):
+    assert lab.cli("run", "noisy") == 0
+    text = lab.json.read_text()
+    (lab.log / "hold").touch()
+    process = lab.process("run", "noisy", "--force", "--jobs", "1")
+    wait_for(lambda: journalled(lab) == [0, 1] and lab.runs("begun")[2] == 2)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert lab.json.read_text() == text  # the old result holds until the new one is whole
+    (lab.log / "hold").unlink()
+    finish(lab.process("run", "noisy", "--force", "--jobs", "1"))
+    assert lab.runs() == {0: 2, 1: 2, 2: 2, 3: 2}
+
+
+def test_interrupted_run_says_how_to_go_on(lab):
+    (lab.log / "hold").touch()
+    process = lab.process("run", "--jobs", "1")
+    wait_for(lambda: lab.runs("begun").get(2))
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Finished seeds are kept: the same command goes on from here." in out
+    assert journalled(lab) == [0, 1]
+
+
+def test_parallel_equals_serial_though_a_worker_is_killed(lab):
+    (lab.log / "kill").touch()
+    out = finish(lab.process("run", "--jobs", "2"))
+    assert "A worker died" in out
+    assert lab.values() == serial_values(lab)
+    assert lab.runs()[1] == 2  # killed before it left the trace; once here, once in serial_values
+    # A neighbour that was running when the pool broke may have had to start again, a finished one has not.
+    assert all(count == 2 for count in lab.runs().values())
+
+
+@pytest.mark.slow
+def test_dask_equals_loky_though_a_worker_is_killed(lab):
+    pytest.importorskip("distributed", reason="the Dask backend needs dask.distributed")
+    finish(lab.process("run", "--jobs", "2"))
+    loky = lab.values()
+    (lab.log / "kill").touch()
+    finish(lab.process("run", "noisy", "--force", "--backend", "dask", "--jobs", "2"))
+    assert lab.values() == loky == serial_values(lab)
+    assert not (lab.log / "kill").exists()  # a worker did die
+    assert lab.runs("begun")[1] == 4  # loky, the killed one, its second try, serial
+    assert lab.runs() == dict.fromkeys(range(4), 3)
+
+
+def test_unknown_backend_is_refused(lab, capsys):
+    assert lab.cli("run", "--backend", "spark") == 2
+    assert "unknown backend 'spark': use one of loky, dask, ray, threading" in capsys.readouterr().err
+
+
+def test_threads_do_not_disturb_each_other(lab):
+    """They share one global generator, so they take turns."""
+    assert lab.cli("run", "--backend", "threading", "--jobs", "4") == 0
+    assert lab.values() == serial_values(lab)

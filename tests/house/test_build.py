@@ -1,0 +1,138 @@
+"""`make book` itself: it fails when it must, and it does nothing twice."""
+
+import json
+import os
+import shutil
+import time
+
+import pytest
+
+from links import problems
+from tests.house.tiny_course import CHAPTER, INDEX, make, plant
+
+pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """A tiny course, built once for the tests that only look at it or change one file of it."""
+    root = plant(tmp_path_factory.mktemp("course"))
+    done = make(root, "book")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return root
+
+
+def executed(root) -> dict[str, float]:
+    """When each notebook was written."""
+    found = (root / "build/notebooks").rglob("*.ipynb")
+    return {path.relative_to(root / "build/notebooks").as_posix(): path.stat().st_mtime for path in found}
+
+
+def touch(path) -> None:
+    """Make the file newer than everything built so far, on coarse clocks too."""
+    later = time.time() + 2
+    os.utime(path, (later, later))
+
+
+def test_the_site_holds_pages_index_and_ledger(built):
+    html = built / "build/html"
+    assert "42" in (html / "index.html").read_text("utf-8")
+    assert "Twice the number" in (html / "catalogue/layers/toy.html").read_text("utf-8")
+    ledger = json.loads((html / "claims.json").read_text("utf-8"))
+    assert ledger["counts"] == {"reproduced": 1, "not reproduced": 0, "inconclusive": 0}
+    assert ledger["claims"][0]["page"] == "layers/toy"
+    papers = (html / "papers.html").read_text("utf-8")
+    assert "All about $toys$ | and _more_" in papers
+    assert "1 of 2 papers are built" in papers
+
+
+def test_a_second_build_does_nothing(built):
+    before = executed(built)
+    start = time.perf_counter()
+    done = make(built, "book")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert executed(built) == before
+    assert "site" not in done.stdout.replace("site-", "")
+    assert time.perf_counter() - start < 20  # a second on an idle machine
+
+
+def test_a_changed_module_executes_its_chapter_and_no_other(built):
+    before = executed(built)
+    touch(built / "course_lib/layers/toy.py")
+    done = make(built, "notebooks")
+    assert done.returncode == 0, done.stdout + done.stderr
+    changed = [name for name, written in executed(built).items() if written != before[name]]
+    assert changed == ["layers/toy.ipynb"]
+
+
+def test_a_failing_cell_fails_the_book_and_is_named(tmp_path):
+    root = plant(tmp_path)
+    page = root / "book/layers/toy.md"
+    page.write_text(CHAPTER + "\n```{code-cell} ipython3\n1 / 0\n```\n", "utf-8")
+    done = make(root, "book")
+    assert done.returncode != 0
+    assert "FAILED book/layers/toy.md, line" in done.stderr
+    assert "ZeroDivisionError" in done.stderr
+    assert not (root / "build/html").exists()
+    assert (root / "build/notebooks/index.ipynb").exists()  # the other notebooks are made all the same
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("import warnings\nwarnings.warn('old', DeprecationWarning)", "DeprecationWarning: old"),
+        ("import urllib.request\nurllib.request.urlopen('http://example.org')", "runs without network"),
+        (
+            "from course_lib.classroom.claims import at_most, claim\n"
+            "claim('toy-paper', 'is small', measured=5, expect=at_most(3))",
+            "ClaimDrift",
+        ),
+    ],
+    ids=["warning", "network", "claim"],
+)
+def test_a_cell_may_not(tmp_path, code, message):
+    root = plant(tmp_path)
+    (root / "book/index.md").write_text(INDEX + f"\n```{{code-cell}} ipython3\n{code}\n```\n", "utf-8")
+    done = make(root, "notebooks")
+    assert done.returncode != 0
+    assert message in done.stderr
+
+
+def test_a_link_to_nowhere_fails_the_book_each_time(tmp_path):
+    root = plant(tmp_path)
+    (root / "book/index.md").write_text(INDEX + "\nSee [this](layers/nowhere.md).\n", "utf-8")
+    for _ in range(2):  # Sphinx would be silent about a page that it has kept
+        done = make(root, "book")
+        assert done.returncode != 0
+        assert "nowhere" in done.stderr
+    assert not list((root / "build").glob("site-*.stamp"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("      - file: layers/other\n", "_toc.yml names layers/other, which does not exist"),
+        (None, "layers/toy is in no part of _toc.yml"),
+    ],
+)
+def test_the_table_of_contents_and_the_pages_agree(tmp_path, text, message):
+    root = plant(tmp_path)
+    toc = (root / "_toc.yml").read_text("utf-8")
+    line = "      - file: layers/toy\n"
+    (root / "_toc.yml").write_text(toc.replace(line, line + text if text else ""), "utf-8")
+    done = make(root, "book")
+    assert done.returncode != 0
+    assert message in done.stderr
+
+
+def test_the_link_check_finds_dead_links_anchors_and_other_hosts(tmp_path):
+    (tmp_path / "a.html").write_text(
+        '<a href="b.html#here">ok</a> <a href="b.html#gone">no</a> <a href="c.html">no</a>'
+        '<script src="https://cdn.example/x.js"></script> <a href="https://example.org">fine</a>'
+    )
+    (tmp_path / "b.html").write_text('<p id="here">')
+    (tmp_path / "s.css").write_text("@font-face { src: url(https://fonts.example/f.woff2) } a { color: red }")
+    dead = ["a.html: b.html#gone leads nowhere", "a.html: c.html leads nowhere"]
+    assert problems(tmp_path, offline=False) == dead
+    asked = ["a.html: loads https://cdn.example/x.js", "s.css: loads https://fonts.example/f.woff2"]
+    assert problems(tmp_path, offline=True) == dead + asked

@@ -1,0 +1,119 @@
+"""The page for contributors is followed to the letter: its miniature chapter keeps all rules of the house."""
+
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tests.house import (
+    test_chapters,
+    test_five_folders,
+    test_floors,
+    test_modules,
+    test_notebooks,
+    test_oracles,
+    test_text,
+)
+from tests.house.tree import ROOT, assert_none, cells
+
+PAGE = "book/howto/contributors.md"
+NEEDED = ("course_lib", "tests", "tools", "book", "solutions", "exercises", "pyproject.toml", "_toc.yml")
+BLOCK = re.compile(
+    r"^   (`{3,})\{code-block\} \w+\n   :caption: ([^\n]+)\n\n(.*?)^   \1$", re.MULTILINE | re.DOTALL
+)
+APPENDED = " (add at the end)"
+
+GUARDS = [
+    test_floors.upward_imports,
+    test_floors.circles,
+    test_five_folders.incomplete_chapters,
+    test_five_folders.stray_files,
+    test_modules.unclear_publics,
+    test_modules.repeated_names,
+    test_modules.crowded_constructors,
+    test_oracles.unnamed,
+    test_oracles.toothless,
+    test_chapters.owed_papers,
+    test_chapters.faulty_claims,
+    test_chapters.bare_front_matter,
+    test_chapters.unlinked_exercises,
+    test_notebooks.silent_figures,
+    test_notebooks.network_uses,
+    test_notebooks.empty_phrases,
+    test_text.private_words,
+]
+
+
+def miniature() -> dict[str, str]:
+    """The blocks of the page by the file that they stand for."""
+    blocks = BLOCK.findall((ROOT / PAGE).read_text("utf-8"))
+    return {file: re.sub(r"^   ", "", text, flags=re.MULTILINE) for _, file, text in blocks}
+
+
+@pytest.fixture(scope="module")
+def followed(tmp_path_factory):
+    """A copy of the tree in which the page has been followed."""
+    root = tmp_path_factory.mktemp("followed")
+    for name in NEEDED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+        elif source.exists():
+            shutil.copy(source, root / name)
+    for caption, text in miniature().items():
+        path = root / caption.removesuffix(APPENDED)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        before = path.read_text("utf-8") if caption.endswith(APPENDED) else ""
+        path.write_text(before + text, "utf-8")
+    follow(root, "-m", "course_lib.experiments", "run", "layers/practice")
+    follow(root, "tools/exercises.py")
+    return root
+
+
+def follow(root, *command: str) -> str:
+    """Run Python in the copy; a failure shows what it printed."""
+    done = subprocess.run([sys.executable, *command], cwd=root, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_page_shows_every_file_of_a_chapter():
+    assert list(miniature()) == [
+        "course_lib/chapters.toml (add at the end)",
+        "course_lib/papers.toml (add at the end)",
+        "course_lib/layers/practice.py",
+        "tests/layers/test_practice.py",
+        "course_lib/experiments/layers/practice.py",
+        "solutions/layers/practice.md",
+        "book/layers/practice.md",
+        "_toc.yml (add at the end)",
+    ]
+
+
+@pytest.mark.parametrize("guard", GUARDS, ids=lambda guard: guard.__name__)
+def test_the_miniature_keeps_every_rule(followed, guard):
+    assert_none([found for found in guard(followed) if found not in guard(ROOT)])
+
+
+def test_what_it_says_to_run_leaves_the_exercise_and_the_result(followed):
+    assert "# Write your code here." in (followed / "exercises/layers/practice.md").read_text("utf-8")
+    assert '"order"' in (followed / "course_lib/experiments/layers/practice.json").read_text("utf-8")
+
+
+def test_its_page_runs_and_makes_its_claims(followed):
+    code = "\n".join(cells(followed / "book/layers/practice.md"))
+    said = follow(followed, "-W", "error", "-c", code)
+    assert said.count("✓ reproduced | practice-gem") == 2
+
+
+@pytest.mark.slow
+def test_its_tests_its_contract_its_docstrings_and_its_exercise_pass(followed):
+    files = ("layers/test_practice", "test_contract", "house/test_docstrings", "house/test_exercises_in_step")
+    chosen = ["-k", "practice or PowerMean or registered_object_has"]
+    tests = [
+        f"tests/{file}.py" for file in files if (ROOT / f"tests/{file}.py").exists() or "practice" in file
+    ]
+    said = follow(followed, "-m", "pytest", "-p", "no:cacheprovider", *chosen, *tests)
+    assert re.search(r"^(?:[89]|\d\d) passed", said, re.MULTILINE)

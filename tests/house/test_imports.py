@@ -1,0 +1,63 @@
+"""Importing the library is quick and brings nothing that only the book needs."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from course_lib.registry import chapters
+from tests.house.tree import ROOT, files, library_files, module_name
+
+HEAVY = ("matplotlib", "sklearn", "scipy", "ipywidgets", "IPython", "networkx", "pandas", "timm", "jupytext")
+
+
+def measure(code: str) -> dict:
+    """Run code in a fresh interpreter, with warnings as errors; it prints one line of JSON."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def heavy_after(code: str) -> list[str]:
+    """Which heavy packages are loaded after running some code."""
+    return measure(f"{code}\nimport json, sys\nprint(json.dumps([m for m in {HEAVY!r} if m in sys.modules]))")
+
+
+def test_importing_the_library_takes_hardly_longer_than_torch():
+    clock = "import json, time, torch; start = time.perf_counter(); import course_lib; "
+    seconds = [measure(clock + "print(json.dumps(time.perf_counter() - start))") for _ in range(3)]
+    assert min(seconds) <= 0.15
+
+
+def test_importing_the_package_alone_does_not_even_load_torch():
+    loaded = measure("import json, sys, course_lib; print(json.dumps('torch' in sys.modules))")
+    assert loaded is False
+
+
+def test_a_chapter_takes_hardly_longer_than_torch_and_loads_nothing_heavy():
+    clock = "import json, time, torch; start = time.perf_counter(); import course_lib.layers.norm; "
+    seconds = [measure(clock + "print(json.dumps(time.perf_counter() - start))") for _ in range(3)]
+    assert min(seconds) <= 0.5
+    assert heavy_after("import course_lib.layers.norm") == []
+
+
+def test_the_whole_library_loads_nothing_that_only_the_book_needs():
+    modules = [module_name(path, ROOT) for chapter in chapters() for path in library_files(ROOT, chapter)]
+    modules += [module_name(path, ROOT) for path in files(ROOT / "course_lib" / "data", ".py")]
+    assert modules
+    assert heavy_after(f"import importlib\nfor name in {modules!r}: importlib.import_module(name)") == []
+
+
+def test_an_unknown_part_of_the_package_is_an_attribute_error():
+    import course_lib
+
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        course_lib.nothing  # noqa: B018
+    assert course_lib.layers.__name__ == "course_lib.layers"
+
+
+def test_a_heavy_import_is_noticed():
+    assert heavy_after("import scipy") == ["scipy"]

@@ -1,0 +1,180 @@
+"""Reading a tree of the course without importing it: files, chapters, imports, notebook cells.
+
+Every guard of this folder is a function of a root, so that it can be tried on a small planted tree.
+"""
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tools.deps import FENCE, code_of
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10
+    import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# The tower, from the ground up; a file imports from its own part and from lower floors.
+FLOORS = (
+    ("registry", "data"),
+    ("layers",),
+    ("models",),
+    ("training",),
+    ("specimens",),
+    ("editing", "inference", "analysis"),
+    ("theory", "search"),
+    ("capstones",),
+)
+
+GENERATED = {"build", "learn", "__pycache__"}  # and whatever starts with a dot
+
+
+def files(root: Path, *suffixes: str) -> list[Path]:
+    """All files below the root with one of these suffixes that somebody wrote."""
+    found = []
+    for path in sorted(root.rglob("*")):
+        folders = path.relative_to(root).parts
+        if any(f in GENERATED or f.endswith(".egg-info") or f.startswith(".") for f in folders[:-1]):
+            continue
+        if path.suffix in suffixes and path.is_file():
+            found.append(path)
+    return found
+
+
+def assert_none(found: list[str]) -> None:
+    """Fail with one line per violation, all of them."""
+    if found:
+        pytest.fail("\n".join(["", *found]), pytrace=False)
+
+
+def inside(path: Path, root: Path) -> str:
+    """A path as it is printed: relative to the root, with forward slashes."""
+    return path.relative_to(root).as_posix()
+
+
+@cache
+def _parse(path: Path, stamp: tuple[int, int]) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"), str(path))
+
+
+def parse(path: Path) -> ast.Module:
+    """The syntax tree of a file, kept while the file does not change."""
+    stat = path.stat()
+    return _parse(path, (stat.st_mtime_ns, stat.st_size))
+
+
+def rows(root: Path, table: str) -> list[dict]:
+    """The rows of ``papers.toml`` (table "paper") or ``chapters.toml`` (table "chapter")."""
+    return tomllib.loads((root / "course_lib" / f"{table}s.toml").read_text("utf-8"))[table]
+
+
+def chapter_ids(root: Path) -> list[str]:
+    """``layers/norm`` and so on, in the order of the course."""
+    return [row["id"] for row in rows(root, "chapter")]
+
+
+def parts(root: Path) -> list[str]:
+    """The floors that hold chapters."""
+    return list(dict.fromkeys(chapter.split("/")[0] for chapter in chapter_ids(root)))
+
+
+def pages(root: Path) -> dict[str, Path]:
+    """The finished chapters: those that have a page in the book."""
+    found = {chapter: root / "book" / f"{chapter}.md" for chapter in chapter_ids(root)}
+    return {chapter: page for chapter, page in found.items() if page.exists()}
+
+
+def library_files(root: Path, chapter: str) -> list[Path]:
+    """``course_lib/layers/norm.py``, or all files of the folder ``course_lib/layers/norm``."""
+    single = root / "course_lib" / f"{chapter}.py"
+    return [single] if single.exists() else files(root / "course_lib" / chapter, ".py")
+
+
+def chapter_tests(root: Path, chapter: str) -> list[Path]:
+    """``test_norm.py`` and ``test_norm_<idea>.py``, but not those of a chapter with a longer name."""
+    part, name = chapter.split("/")
+    longer = [c.split("/")[1] for c in chapter_ids(root) if c.startswith(f"{chapter}_")]
+    return [
+        path
+        for path in files(root / "tests" / part, ".py")
+        if _is_of(path.stem, f"test_{name}") and not any(_is_of(path.stem, f"test_{n}") for n in longer)
+    ]
+
+
+def _is_of(stem: str, name: str) -> bool:
+    return stem == name or stem.startswith(f"{name}_")
+
+
+def module_name(path: Path, root: Path) -> str:
+    """``course_lib.layers.norm`` for ``layers/norm.py`` and for ``layers/norm/__init__.py``."""
+    names = path.relative_to(root).with_suffix("").parts
+    return ".".join(names[:-1] if names[-1] == "__init__" else names)
+
+
+def imported(path: Path, root: Path) -> Iterator[tuple[int, str]]:
+    """Line and dotted name of every import from ``course_lib``, also a late, relative or string one."""
+    package = module_name(path, root).split(".")
+    package = package if path.name == "__init__.py" else package[:-1]
+    tree = parse(path)
+    for node in ast.walk(tree):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*above, *([node.module] if node.module else [])])
+            names = [f"{module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            names = [node.value] if re.fullmatch(r"course_lib(\.\w+)+", node.value) else []
+        yield from ((node.lineno, name) for name in names if name.split(".")[0] == "course_lib")
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A public object under ``@implements(...)``, as the source shows it."""
+
+    name: str
+    chapter: str
+    paper_ids: tuple[str, ...]
+    path: Path
+
+
+def registered(root: Path) -> list[Registered]:
+    """All registered objects of all chapters and ground files."""
+    found = []
+    for part in parts(root):
+        for path in files(root / "course_lib" / part, ".py"):
+            chapter = "/".join(module_name(path, root).split(".")[1:3])
+            for node in parse(path).body:
+                for decorator in getattr(node, "decorator_list", []):
+                    if isinstance(decorator, ast.Call) and called(decorator) == "implements":
+                        ids = tuple(a.value for a in decorator.args if isinstance(a, ast.Constant))
+                        found.append(Registered(node.name, chapter, ids, path))
+    return found
+
+
+def called(call: ast.Call) -> str:
+    """The last name of what is called: ``close`` for ``torch.testing.close(...)``."""
+    return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+
+
+def cells(page: Path) -> list[str]:
+    """The code cells of a text notebook, without their options and magics."""
+    return [code_of(match[0]) for match in FENCE.finditer(page.read_text("utf-8"))]
+
+
+def prose(page: Path) -> str:
+    """A text notebook without its code cells."""
+    return FENCE.sub("", page.read_text("utf-8"))
+
+
+def notebooks(root: Path) -> list[Path]:
+    """All pages, solutions and exercises."""
+    return [path for folder in ("book", "solutions", "exercises") for path in files(root / folder, ".md")]

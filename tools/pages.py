@@ -1,0 +1,256 @@
+"""The generated pages: paper index, catalogue, claims ledger, notation, map of the parts.
+
+Everything is read from the registry and from the executed notebooks, nothing is typed by hand, and equal
+contents give equal text. ``generate`` returns the files of the site by path.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict
+
+import api
+from api import escape
+from contents import PARTS, Contents, Tried
+
+from course_lib import registry
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10
+    import tomli as tomllib
+
+__all__ = ["generate"]
+
+VERDICTS = {"reproduced": "✓", "not reproduced": "✗", "inconclusive": "?"}
+
+# What belongs to no chapter: page -> title and modules.
+TOOLS = {
+    "catalogue/classroom": (
+        "The tools of the classroom",
+        [
+            "course_lib.classroom.checks",
+            "course_lib.classroom.claims",
+            "course_lib.classroom.explore",
+            "course_lib.classroom.exercises",
+            "course_lib.classroom.source",
+            "course_lib.classroom.style",
+            "course_lib.classroom.papers",
+        ],
+    ),
+    "catalogue/ground": (
+        "Training, data, experiments, registry",
+        ["course_lib.training.loop", "course_lib.data", "course_lib.experiments", "course_lib.registry"],
+    ),
+}
+
+
+def generate(contents: Contents) -> dict[str, str]:
+    """Path of each generated file, relative to the site's source, and its text."""
+    files = {
+        "papers.md": paper_index(contents),
+        "catalogue.md": catalogue(contents),
+        "claims.md": ledger(contents),
+        "notation.md": notation(contents),
+        "_generated/map.md": course_map(contents),
+        "_generated/numbers.md": numbers(contents),
+        "_extra/claims.json": claims_json(contents),
+    }
+    for chapter in _chapters_with_code(contents):
+        files[f"catalogue/{chapter}.md"] = api.api_page(contents, chapter)
+    for page, (title, modules) in _existing_tools(contents).items():
+        files[f"{page}.md"] = api.module_page(contents, page, title, modules)
+    return files
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A Markdown table; cells must not hold line breaks."""
+    lines = [_row(head := list(head)), _row("---" for _ in head), *map(_row, rows)]
+    return "\n".join(lines)
+
+
+def _row(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def filterable(name: str, content: str) -> str:
+    """A block that ``filter.js`` gives a filter box; without JavaScript it is simply all there."""
+    return f":::{{div}} filterable\n:name: {name}\n\n{content}\n:::\n"
+
+
+def paper_index(contents: Contents) -> str:
+    """All papers with their chapter, objects and claims."""
+    claims: dict[str, list[Tried]] = {}
+    for tried in contents.claims:
+        claims.setdefault(tried.paper, []).append(tried)
+    rows = []
+    for paper in sorted(registry.papers().values(), key=lambda p: (p.title.lower(), p.id)):
+        title = f'<span id="{paper.id}"></span>[{escape(paper.title)}]({paper.url})'
+        objects = ", ".join(api.link(e.obj) for e in contents.entries_of_paper[paper.id])
+        tried = "<br>".join(_claim_in_index(t) for t in claims.get(paper.id, []))
+        state = tried or ("built" if contents.is_built(paper) else "planned")
+        rows.append([title, str(paper.year), _chapter(contents, paper.chapter), objects, state])
+    count = f"{len(contents.built)} of {len(rows)} papers are built"
+    lines = [
+        "# The papers",
+        "",
+        f"{count}; the others are planned. A row leads from the paper to its chapter, to the code and to",
+        "what came out when its claims were tried. Words narrow the list: `2024 attention`, `reproduced`.",
+        "",
+        filterable("papers", table(["Paper", "Year", "Chapter", "Objects", "Claims, tried"], rows)),
+    ]
+    return "\n".join(lines)
+
+
+def _claim_in_index(tried: Tried) -> str:
+    return f"{_verdict(tried.verdict)} {escape(tried.data['text'])}"
+
+
+def _verdict(verdict: str) -> str:
+    name = verdict.replace(" ", "-")
+    return f'<span class="verdict verdict-{name}">{VERDICTS[verdict]} {verdict}</span>'
+
+
+def _chapter(contents: Contents, name: str) -> str:
+    title = escape(registry.chapters()[name].title)
+    return f"[{title}](/{name})" if name in contents.finished else title
+
+
+def _chapters_with_code(contents: Contents) -> list[str]:
+    found = {entry.chapter for entry in contents.entries.values()}
+    return [name for name in registry.chapters() if name in found]
+
+
+def _existing_tools(contents: Contents) -> dict[str, tuple[str, list[str]]]:
+    """The tool pages, as far as their modules exist in this tree."""
+    found = {}
+    for page, (title, modules) in TOOLS.items():
+        existing = [m for m in modules if _source_of(contents, m)]
+        if existing:
+            found[page] = (title, existing)
+    return found
+
+
+def _source_of(contents: Contents, module: str) -> bool:
+    path = contents.root / module.replace(".", "/")
+    return path.with_suffix(".py").exists() or (path / "__init__.py").exists()
+
+
+def catalogue(contents: Contents) -> str:
+    """All registered objects, chapter by chapter, each linked to its full description."""
+    chapters = _chapters_with_code(contents)
+    rows = []
+    for chapter in chapters:
+        for entry in contents.entries.values():
+            if entry.chapter == chapter:
+                rows.append(_catalogue_row(contents, entry))
+    lines = [
+        "# The catalogue",
+        "",
+        f"{len(rows)} objects from {len(chapters)} chapters, ordinary `torch.nn.Module`s and functions.",
+        "The name leads to signature, formula and example. In a terminal, `python -m course_lib find WORDS`",
+        "searches the same list.",
+        "",
+        filterable("objects", table(["Object", "What it is", "Chapter", "Papers", "Traits"], rows)),
+    ]
+    if pages := [*(f"catalogue/{c}" for c in chapters), *_existing_tools(contents)]:
+        lines += ["## Everything, page by page", "", *(f"- {{doc}}`/{page}`" for page in pages), ""]
+    return "\n".join(lines)
+
+
+def _catalogue_row(contents: Contents, entry: registry.Entry) -> list[str]:
+    papers = ", ".join(api.paper_link(p, p, page="catalogue") for p in entry.paper_ids)
+    holding = ", ".join(trait.replace("_", " ") for trait, holds in asdict(entry.traits).items() if holds)
+    summary = api.plain(entry.summary)
+    return [api.link(entry.obj), summary, _chapter(contents, entry.chapter), papers, holding]
+
+
+def ledger(contents: Contents) -> str:
+    """Every claim of the course with its verdict, first the totals."""
+    counts = Counter(tried.verdict for tried in contents.claims)
+    totals = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS)
+    rows = [
+        [
+            _verdict(tried.verdict),
+            escape(tried.data["text"]),
+            escape(tried.data["found"]),
+            escape(tried.data["expect"]),
+            api.paper_link(tried.paper, registry.paper(tried.paper).title, page="claims"),
+            _page(tried.page),
+        ]
+        for tried in contents.claims
+    ]
+    head = ["Verdict", "Claim", "Measured", "Expected", "Paper", "Page"]
+    lines = [
+        "# The claims, tried",
+        "",
+        f"**{len(rows)} claims: {totals}.**",
+        "",
+        "Each is the claim of a paper, tried at a size that a laptop computes in seconds. *Not reproduced*",
+        "says that it did not show at this size, no more; *inconclusive* that the seeds disagree. Numbers",
+        "after ± are the spread over seeds. Verdicts are pinned: a build in which one of them changes fails.",
+        "The same list as data: <a href='claims.json'>claims.json</a>.",
+        "",
+        filterable("claims", table(head, rows)) if rows else "No chapter has made a claim yet.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _page(page: str) -> str:
+    chapter = registry.chapters().get(page)
+    return f"[{escape(chapter.title)}](/{page})" if chapter else f"{{doc}}`/{page}`"
+
+
+def claims_json(contents: Contents) -> str:
+    """The ledger as data."""
+    rows = [{"page": tried.page, **tried.data} for tried in contents.claims]
+    counts = Counter(tried.verdict for tried in contents.claims)
+    return json.dumps({"counts": {v: counts[v] for v in VERDICTS}, "claims": rows}, indent=1) + "\n"
+
+
+def notation(contents: Contents) -> str:
+    """The letter legend."""
+    legend = tomllib.loads((contents.root / "tools/notation.toml").read_text("utf-8"))
+    shapes = table(["Letter", "Axis"], ([f"`{r['letter']}`", r["meaning"]] for r in legend["shape"]))
+    formulas = table(["Sign", "Meaning"], ([f"${r['letter']}$", r["meaning"]] for r in legend["formula"]))
+    return f"""# Notation
+
+Shapes are written in the signatures of the library, one letter for each axis: `Float[Tensor, "b t d"]` is a
+batch of sequences of vectors. A star stands for any number of axes, a number for exactly this size. In tests
+the letters are checked: one letter has one size within a call.
+
+## Letters in shapes
+
+{shapes}
+
+## Signs in formulas
+
+{formulas}
+"""
+
+
+def numbers(contents: Contents) -> str:
+    """One honest sentence on how far the course is."""
+    counts = Counter(tried.verdict for tried in contents.claims)
+    chapters = f"{len(contents.finished)} of {len(registry.chapters())} chapters"
+    papers = f"{len(contents.built)} of {len(registry.papers())} papers"
+    objects = f"{len(contents.entries)} layers and methods"
+    tried = f"{len(contents.claims)} claims tried"
+    verdicts = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS)
+    links = f"[{papers}](/papers), [{objects}](/catalogue), [{tried}](/claims)"
+    return f"Today: {chapters}, {links}{f' ({verdicts})' if contents.claims else ''}.\n"
+
+
+def course_map(contents: Contents) -> str:
+    """The parts with their chapters: those that one can read, and the titles of those that will come."""
+    lines = ["::::{grid} 1 1 2 2", ":gutter: 3", ":class-container: course-map", ""]
+    for part, title in PARTS.items():
+        chapters = [chapter for chapter in registry.chapters().values() if chapter.part == part]
+        done = [chapter for chapter in chapters if chapter.id in contents.finished]
+        planned = " · ".join(escape(chapter.title) for chapter in chapters if chapter not in done)
+        lines += [f":::{{grid-item-card}} {title}", f"{len(done)} of {len(chapters)} chapters", ""]
+        lines += [f"- {_chapter(contents, chapter.id)}  \n  {escape(chapter.question)}" for chapter in done]
+        lines += ["", "```{div} planned", planned, "```"] if planned else []
+        lines += [":::", ""]
+    return "\n".join([*lines, "::::", ""])
