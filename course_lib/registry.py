@@ -32,6 +32,7 @@ __all__ = [
     "paper",
     "papers",
     "show",
+    "suggest",
 ]
 
 
@@ -157,7 +158,7 @@ def paper(paper_id: str) -> Paper:
     '2502.02732'
     """
     if paper_id not in papers():
-        raise ValueError(f"no paper has the id {paper_id!r}{_suggest(paper_id, papers())}")
+        raise ValueError(f"no paper has the id {paper_id!r}{suggest(paper_id, papers())}")
     return papers()[paper_id]
 
 
@@ -222,7 +223,7 @@ def show(name: str) -> Entry:
     """
     everything = entries()
     if name not in everything:
-        raise ValueError(f"nothing is called {name!r}{_suggest(name, everything)}")
+        raise ValueError(f"nothing is called {name!r}{suggest(name, everything)}")
     return everything[name]
 
 
@@ -260,7 +261,7 @@ def find_papers(words: str = "", *, chapter: str | None = None) -> list[Paper]:
         ValueError: for an unknown chapter.
     """
     if chapter is not None and chapter not in chapters():
-        raise ValueError(f"no chapter has the id {chapter!r}{_suggest(chapter, chapters())}")
+        raise ValueError(f"no chapter has the id {chapter!r}{suggest(chapter, chapters())}")
     place = {chapter_id: position for position, chapter_id in enumerate(chapters())}
     found = [
         row
@@ -292,11 +293,16 @@ def _require_traits(traits: dict[str, bool]) -> None:
     for trait in traits:
         if trait not in known:
             raise ValueError(
-                f"unknown trait {trait!r}{_suggest(trait, known) or f'; known are {sorted(known)}'}"
+                f"unknown trait {trait!r}{suggest(trait, known) or f'; known are {sorted(known)}'}"
             )
 
 
-def _suggest(name: str, known: Any) -> str:
+def suggest(name: str, known: Any) -> str:
+    """The end of an error message: ``; did you mean ...?`` with the nearest known names, or nothing.
+
+    >>> suggest("layernorm", ["LayerNorm", "GPT"])
+    '; did you mean LayerNorm?'
+    """
     by_lower = {k.lower(): k for k in known}
     close = difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.5)
     return f"; did you mean {', '.join(by_lower[c] for c in close)}?" if close else ""

@@ -83,7 +83,7 @@ def table_of_contents(contents: Contents, generated: dict[str, str]) -> str:
     toc = json.loads(json.dumps(contents.toc))
     pages = [name.removesuffix(".md") for name in generated if name.startswith("catalogue/")]
     for part in toc.get("parts", []):
-        for item in part["chapters"]:
+        for item in part["chapters"] or []:
             if item.get("file") == "catalogue" and pages:
                 item["sections"] = [{"file": page} for page in pages]
     return yaml.safe_dump(toc, sort_keys=False)

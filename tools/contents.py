@@ -106,9 +106,9 @@ class Contents:
         return [paper for paper in registry.papers().values() if self.is_built(paper)]
 
 
-def _files(items: list[dict[str, Any]]) -> list[str]:
+def _files(items: list[dict[str, Any]] | None) -> list[str]:
     found = []
-    for item in items:
+    for item in items or []:
         found += [item["file"]] if "file" in item else []
         for key in ("chapters", "sections", "parts"):
             found += _files(item.get(key, []))

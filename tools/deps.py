@@ -74,7 +74,8 @@ class Library:
                 found |= self._module(_dotted_name(node))
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 # importlib.import_module("course_lib.layers.norm"), papers_table("layers/norm")
-                found |= self._module(node.value) | self._module(f"{PACKAGE}.{node.value.replace('/', '.')}")
+                chapter = f"{PACKAGE}.{node.value.replace('/', '.')}" if "/" in node.value else ""
+                found |= self._module(node.value) | self._module(chapter)
         if REGISTRY in found and _uses_registry_as_module(tree):
             found |= self.everything
         return found

@@ -6,8 +6,10 @@ KIND := $(if $(OFFLINE),offline,online)$(subst /,-,$(GITHUB_REPOSITORY))
 
 .PHONY: notebooks site
 notebooks: $(NOTEBOOKS)
+	@:
 
 site: build/site-$(KIND).stamp
+	@:
 
 build/site-$(KIND).stamp: $(NOTEBOOKS) $(SITE_INPUTS)
 	@rm -f build/site-*.stamp

@@ -4,7 +4,9 @@ Everything is read from the registry and from the executed notebooks, nothing is
 contents give equal text. ``generate`` returns the files of the site by path.
 """
 
+import importlib
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -210,10 +212,11 @@ def claims_json(contents: Contents) -> str:
 
 
 def notation(contents: Contents) -> str:
-    """The letter legend."""
+    """The letter legend, and what single chapters say of their own letters."""
     legend = tomllib.loads((contents.root / "tools/notation.toml").read_text("utf-8"))
     shapes = table(["Letter", "Axis"], ([f"`{r['letter']}`", r["meaning"]] for r in legend["shape"]))
     formulas = table(["Sign", "Meaning"], ([f"${r['letter']}$", r["meaning"]] for r in legend["formula"]))
+    own = [[_chapter(contents, c), words] for c in _chapters_with_code(contents) if (words := _letters(c))]
     return f"""# Notation
 
 Shapes are written in the signatures of the library, one letter for each axis: `Float[Tensor, "b t d"]` is a
@@ -224,10 +227,19 @@ the letters are checked: one letter has one size within a call.
 
 {shapes}
 
+{table(["Chapter", "Its letters"], own) if own else ""}
+
 ## Signs in formulas
 
 {formulas}
 """
+
+
+def _letters(chapter: str) -> str:
+    """The sentence of a chapter's module on its letters."""
+    docs = importlib.import_module("course_lib." + chapter.replace("/", ".")).__doc__ or ""
+    found = re.search(r"Letters in shapes: (.+?)(?:\n\n|\.?\s*$)", docs, re.DOTALL)
+    return api.plain(" ".join(found[1].split())).rstrip(".") if found else ""
 
 
 def numbers(contents: Contents) -> str:

@@ -18,7 +18,7 @@ from course_lib.classroom._contract.subject import (
     reseed,
     tensors_in,
 )
-from course_lib.registry import Traits, _suggest
+from course_lib.registry import Traits, suggest
 
 __all__ = ["LayerCheckError", "Report", "Result", "check_layer", "documented_checks"]
 
@@ -241,4 +241,4 @@ def _judge(name: str, layer: Subject, reason: str | None) -> Result:
 def _require_known(kind: str, given: Any, known: Any) -> None:
     for name in given:
         if name not in known:
-            raise ValueError(f"unknown {kind} {name!r}{_suggest(name, known) or f'; known: {sorted(known)}'}")
+            raise ValueError(f"unknown {kind} {name!r}{suggest(name, known) or f'; known: {sorted(known)}'}")

@@ -7,7 +7,7 @@ and on the static page of the book alike, where no Python runs.
 import base64
 import itertools
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -61,7 +61,7 @@ def explore(
     draw: Callable[..., Figure],
     *,
     alt: str | Callable[..., str] = "",
-    **controls: Sequence[Any] | Mapping[str, Any],
+    **controls: Any,
 ) -> Explore:
     """Draw a figure for every setting of one or two controls, and let the reader move between the drawings.
 
@@ -119,8 +119,8 @@ def explore(
     return Explore([css, *sliders, *outer], first_png=first_png, plain=plain, size_kb=size_kb)
 
 
-def _options(name: str, values: Sequence[Any] | Mapping[str, Any]) -> list[tuple[str, Any]]:
-    if isinstance(values, str) or not isinstance(values, Sequence | Mapping):
+def _options(name: str, values: Any) -> list[tuple[str, Any]]:
+    if isinstance(values, str) or not isinstance(values, Iterable):
         raise ValueError(f"the control {name!r} needs a list of values or {{label: value}}, got {values!r}")
     pairs = (
         list(values.items()) if isinstance(values, Mapping) else [(_text(value), value) for value in values]

@@ -87,12 +87,13 @@ def source_of(obj: Any, *, docstring: bool = False) -> str:
     obj = _definition(obj)
     code = textwrap.dedent("".join(_lines(obj)[0])).rstrip() + "\n"
     lines = code.splitlines()
-    definition = ast.parse(code).body[0]
+    nodes = list(ast.walk(ast.parse(code)))
+    decorators = [d for node in nodes for d in getattr(node, "decorator_list", ())]
     cuts: list[tuple[int, int, list[str]]] = [  # first line, last line, what stands there instead
-        (d.lineno, d.end_lineno, []) for d in definition.decorator_list if _decorator_name(d) in _REGISTRATION
+        (d.lineno, d.end_lineno, []) for d in decorators if _decorator_name(d) in _REGISTRATION
     ]
     if not docstring:
-        cuts += [cut for node in ast.walk(definition) if (cut := _docstring_cut(node, lines))]
+        cuts += [cut for node in nodes if (cut := _docstring_cut(node, lines))]
     for first, last, instead in sorted(cuts, reverse=True):
         lines[first - 1 : last] = instead
     return "\n".join(lines)
@@ -103,9 +104,8 @@ def _definition(obj: Any) -> Any:
         obj = obj.fget
     if isinstance(obj, functools.partial):
         obj = obj.func
-    if not (inspect.isclass(obj) or inspect.isroutine(obj)):
-        obj = type(obj)
-    return inspect.unwrap(obj) if callable(obj) else obj
+    obj = inspect.unwrap(obj)
+    return obj if inspect.isclass(obj) or inspect.isroutine(obj) else type(obj)
 
 
 def _lines(obj: Any) -> tuple[list[str], int]:
@@ -118,13 +118,14 @@ def _lines(obj: Any) -> tuple[list[str], int]:
 
 def _place(obj: Any) -> tuple[str, int]:
     """The file, from the package's parent folder on, and the line."""
+    line = _lines(obj)[1]
     path = Path(inspect.getsourcefile(obj) or "")
     package = obj.__module__.split(".")[0]
     if package in path.parts:
         last = len(path.parts) - 1 - path.parts[::-1].index(package)
-        return "/".join(path.parts[last:]), _lines(obj)[1]
+        return "/".join(path.parts[last:]), line
     in_cell = path.name.startswith("<") or "ipykernel" in str(path)
-    return "this notebook" if in_cell else path.name, _lines(obj)[1]
+    return "this notebook" if in_cell else path.name, line
 
 
 def _decorator_name(node: ast.expr) -> str:

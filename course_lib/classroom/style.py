@@ -123,7 +123,7 @@ def use_style() -> None:
     mpl.rcParams.update(_RC)
 
 
-def figure(fig: Figure, *, alt: str = "", caption: str | None = None) -> None:
+def figure(fig: Any, *, alt: str = "", caption: str | None = None) -> None:
     """Show a figure with an alt text, and close it.
 
     Args:
@@ -180,7 +180,7 @@ def table(rows: Sequence[Sequence[Any]], columns: Sequence[str], caption: str | 
     )
 
 
-def contrast(colour: str, background: str) -> float:
+def contrast(colour: str | tuple, background: str | tuple) -> float:
     """The contrast of two colours by the Web Content Accessibility Guidelines, from 1 (equal) to 21.
 
     Args:
@@ -191,7 +191,7 @@ def contrast(colour: str, background: str) -> float:
     4.35
     """
 
-    def luminance(name: str) -> float:
+    def luminance(name: str | tuple) -> float:
         linear = [
             c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in mpl.colors.to_rgb(name)
         ]
@@ -211,7 +211,7 @@ def png_bytes(fig: Figure, *, dpi: int = _DPI, tight: bool = False) -> bytes:
     """
     raw = io.BytesIO()
     box = {"bbox_inches": "tight", "pad_inches": 0.05} if tight else {}
-    fig.savefig(raw, format="png", dpi=dpi, transparent=True, **box)
+    fig.savefig(raw, format="png", dpi=dpi, transparent=True, pil_kwargs={"compress_level": 0}, **box)
     small = io.BytesIO()
     image = Image.open(raw).quantize(_COLOURS, method=Image.Quantize.FASTOCTREE)
     image.info.clear()  # matplotlib's version would change the bytes with every release

@@ -1,4 +1,4 @@
-"""Data sets that need no network: real ones from installed packages, and generators.
+"""Data sets that need no network: real ones from installed packages, and generators; a few to download.
 
 >>> from course_lib.data import load
 >>> x, y = load("digits").train
@@ -30,6 +30,7 @@ __all__ = [
     "actions",
     "corpora",
     "describe",
+    "download",
     "graphs",
     "load",
     "mnist1d",

@@ -158,36 +158,43 @@ class Dataset:
 class _Source:
     meta: Meta
     make: Callable[..., Dataset]
+    keep: bool
 
 
 _sources: dict[str, _Source] = {}
 _loaded: dict[tuple, Dataset] = {}
 
 
-def dataset(name: str, **card: Any) -> Callable[[Callable[..., Dataset]], Callable[..., Dataset]]:
+def dataset(
+    name: str, *, keep: bool = True, **card: Any
+) -> Callable[[Callable[..., Dataset]], Callable[..., Dataset]]:
     """Register a loader ``make(meta, **options) -> Dataset``.
 
     Args:
         name: what :func:`load` is asked for.
+        keep: whether to keep what was read for the next call; not for sets that fill the memory.
         card: the other fields of :class:`Meta`.
     """
 
     def register(make: Callable[..., Dataset]) -> Callable[..., Dataset]:
         if name in _sources:
             raise ValueError(f"the data set {name!r} is registered twice")
-        _sources[name] = _Source(Meta(name=name, **card), make)
+        _sources[name] = _Source(Meta(name=name, **card), make, keep)
         return make
 
     return register
 
 
-def names() -> list[str]:
-    """The names that :func:`load` knows.
+def names(*, downloads: bool = False) -> list[str]:
+    """The names that :func:`load` knows without the network.
 
-    >>> "digits" in names()
-    True
+    Args:
+        downloads: also those that have to be downloaded first.
+
+    >>> "digits" in names(), "mnist" in names(), "mnist" in names(downloads=True)
+    (True, False, True)
     """
-    return sorted(_sources)
+    return sorted(name for name, source in _sources.items() if downloads or source.meta.extra != "download")
 
 
 def describe(name: str) -> Meta:
@@ -226,9 +233,12 @@ def load(name: str, **options: Any) -> Dataset:
         cached = key in _loaded
     except TypeError:
         raise ValueError(f"options must be plain values or tuples, got {options}") from None
-    if not cached:
-        _loaded[key] = source.make(replace(source.meta, options=dict(options)), **options)
-    return copy.deepcopy(_loaded[key])
+    if cached:
+        return copy.deepcopy(_loaded[key])
+    made = source.make(replace(source.meta, options=dict(options)), **options)
+    if source.keep:
+        _loaded[key] = copy.deepcopy(made)
+    return made
 
 
 def split_rows(
@@ -253,8 +263,8 @@ def split_rows(
     cuts = [round(sum(sizes[:i]) * n / total) for i in range(1, len(sizes))]
     if (abs(total - 1) > 1e-9 and total != n) or min(np.diff([0, *cuts, n])) < 1:
         raise ValueError(f"sizes {sizes} must be positive and add up to 1 or to the {n} rows of the set")
-    _, first, group = np.unique(x.reshape(n, -1), axis=0, return_index=True, return_inverse=True)
-    first = first[group.reshape(-1)]  # of each row, the first row that equals it
+    seen: dict[bytes, int] = {}
+    first = np.array([seen.setdefault(row.tobytes(), i) for i, row in enumerate(x)])  # the first equal row
     place = np.random.RandomState(seed).permutation(n)[first]
     share = np.empty(n)
     for label in [None] if y is None else np.unique(y[first]):
@@ -297,7 +307,11 @@ def package_file(package: str, *path: str) -> Path:
 def _source(name: str) -> _Source:
     if name not in _sources:
         close = difflib.get_close_matches(name, _sources, n=3, cutoff=0.5)
-        hint = f"; did you mean {', '.join(close)}?" if close else f"; known are {', '.join(names())}"
+        hint = (
+            f"; did you mean {', '.join(close)}?"
+            if close
+            else f"; known are {', '.join(names(downloads=True))}"
+        )
         raise ValueError(f"no data set is called {name!r}{hint}")
     return _sources[name]
 

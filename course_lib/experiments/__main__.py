@@ -101,7 +101,10 @@ def _status(chosen: dict[str, Callable], options: argparse.Namespace) -> int:
     rows += [(f"{file.stem}:{name}", "orphan", "", "") for file, name in gone]
     _table(rows)
     summary = ", ".join(f"{count} {state}" for state, count in sorted(counts.items())) or "none yet"
-    print(f"{_count(len(chosen), 'experiment')}: {summary}; {_duration(seconds)} to measure what is stored")
+    print(
+        f"{_count(len(chosen), 'experiment')}: {summary}"
+        + (f"; stored ones took {_duration(seconds)}" if seconds else "")
+    )
     if options.why:
         for name, function in chosen.items():
             print(f"\n{name}: {code_hash(function)}, the hash of")

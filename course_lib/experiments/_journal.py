@@ -58,6 +58,21 @@ class Journal:
             return False
         return True
 
+    def begin(self, seed: int) -> int:
+        """Note that a worker begins this seed; returns how often others began it in this run, and died."""
+        with contextlib.suppress(OSError):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with (self.folder / f"{seed}.begun").open("ab") as file:
+                before = file.tell()
+                file.write(b".")
+            return before
+        return 0
+
+    def end(self, seed: int) -> None:
+        """Note that the worker has lived through this seed, whatever came of it."""
+        with contextlib.suppress(OSError):
+            (self.folder / f"{seed}.begun").unlink(missing_ok=True)
+
     def start_over(self) -> None:
         """Forget all seeds, unless a run that began by starting over was stopped: that one goes on."""
         if not self._started_over.exists():
@@ -68,10 +83,11 @@ class Journal:
 
     def clear(self, seeds: Iterable[int] = ()) -> None:
         """End a run, and forget these seeds, which are in the committed results now."""
-        for file in [self._started_over, *(self.folder / f"{seed}.json" for seed in seeds)]:
-            file.unlink(missing_ok=True)
-        if self.folder.is_dir() and not any(self.folder.iterdir()):
-            self.folder.rmdir()
+        with contextlib.suppress(OSError):  # a folder that cannot be written holds nothing of this run
+            for file in [self._started_over, *(self.folder / f"{seed}.json" for seed in seeds)]:
+                file.unlink(missing_ok=True)
+            if self.folder.is_dir() and not any(self.folder.iterdir()):
+                self.folder.rmdir()
 
     @property
     def _started_over(self) -> Path:

@@ -20,7 +20,8 @@ from course_lib.experiments.hashing import code_hash
 __all__ = ["Failure", "Task", "place", "run_seed", "run_tasks"]
 
 BACKENDS = ("loky", "dask", "ray", "threading")
-_ATTEMPTS = 3  # runs that lose a worker start again, without what is finished, this many times in all
+_LIVES = 3  # a seed during which so many workers have died is not tried again
+_RESTARTS = 3 * _LIVES  # of a backend that breaks down with one worker, as loky does
 _one_at_a_time = threading.Lock()  # the global generators can serve one experiment only
 
 
@@ -85,7 +86,10 @@ def run_tasks(
 
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the workers, which read it when they start
     left = dict.fromkeys(tasks)
-    for attempt in range(_ATTEMPTS):
+    for task in tasks:
+        if task.journal:
+            Journal(Path(task.journal)).end(task.seed)  # what an earlier run left when it was killed
+    for restart in range(_RESTARTS + 1):
         try:
             with _backend(backend, jobs):
                 parallel = Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="all")
@@ -94,7 +98,7 @@ def run_tasks(
                     yield task, outcome
             return
         except Exception as error:
-            if not _lost_a_worker(error) or attempt == _ATTEMPTS - 1:
+            if not _lost_a_worker(error) or restart == _RESTARTS:
                 raise
             print(
                 f"A worker died ({type(error).__name__}); going on with {len(left)} seeds.", file=sys.stderr
@@ -110,17 +114,26 @@ def _run_task(task: Task) -> tuple[Task, Outcome | Failure]:
             raise RuntimeError(
                 f"this worker has other code of {task.name} ({here}) than the run ({task.code})"
             )
-        journal = Journal(Path(task.journal)) if task.journal else None
-        if journal:
-            finished = journal.read(place()["torch"]).get(task.seed)
-            if finished:  # by a worker that died before it could hand the result over
-                return task, finished
-        outcome = run_seed(function, task.seed)
-        if journal:
-            journal.write(outcome)
-        return task, outcome
+        return task, _journalled(function, task) if task.journal else run_seed(function, task.seed)
     except Exception:
         return task, Failure(task, traceback.format_exc())
+
+
+def _journalled(function: Callable, task: Task) -> Outcome:
+    """Run a seed unless a worker finished it and died before it could hand it over, and keep it at once."""
+    journal = Journal(Path(task.journal))
+    finished = journal.read(place()["torch"]).get(task.seed)
+    if finished:
+        return finished
+    deaths = journal.begin(task.seed)
+    try:
+        if deaths >= _LIVES:
+            raise RuntimeError(f"{deaths} workers died during seed {task.seed}: out of memory, or a crash?")
+        outcome = run_seed(function, task.seed)
+        journal.write(outcome)
+    finally:
+        journal.end(task.seed)
+    return outcome
 
 
 @contextlib.contextmanager

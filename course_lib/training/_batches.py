@@ -15,6 +15,15 @@ def seed_of(seed: int, stream: str, step: int) -> int:
     return zlib.crc32(f"{seed} {stream} {step}".encode())
 
 
+def reseed(seed: int, stream: str, step: int, device: torch.device | str = "cpu") -> None:
+    """Seed what a model or a loader draws from in this step."""
+    if torch.device(device).type == "cpu":
+        # torch.manual_seed looks for every kind of accelerator, which takes longer than a small step.
+        torch.default_generator.manual_seed(seed_of(seed, stream, step))
+    else:
+        torch.manual_seed(seed_of(seed, stream, step))
+
+
 def batches(data: Any, batch_size: int, seed: int) -> Callable[[int], tuple[Tensor, Tensor]]:
     """A function from the number of a step to its batch, the same whatever was asked for before."""
     if is_rows(data):
@@ -56,7 +65,7 @@ class _Stream:
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
         while self.drawn <= step:
-            torch.manual_seed(seed_of(self.seed, "data", self.drawn))  # of a loader that shuffles
+            reseed(self.seed, "data", self.drawn)  # for a loader that shuffles
             self.pair = next(self.pairs, None)
             if self.pair is None:
                 self.pairs = iter(self.data)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from course_lib.data.dataset import Split
 
 FORMAT = 1
+_KEYS = {"format", "facts", "history", "best", "model", "optimizer"}
 
 # What torch.load raises for files that are cut off, of another kind, or hold code.
 _UNREADABLE = (
@@ -111,8 +112,8 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         # weights_only: a file from elsewhere can hold numbers, but cannot run code.
         content = torch.load(path, map_location="cpu", weights_only=True)
-        if content["format"] != FORMAT:
-            raise ValueError(f"it has format {content['format']}, not {FORMAT}")
+        if content["format"] != FORMAT or set(content) != _KEYS:
+            raise ValueError(f"it has format {content['format']} and holds {', '.join(content)}")
         return content
     except _UNREADABLE as error:
         raise ValueError(

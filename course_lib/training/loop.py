@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_lib.training._batches import batches, check_pair, check_rows, check_scores, is_rows, seed_of
+from course_lib.training._batches import batches, check_pair, check_rows, check_scores, is_rows, reseed
 from course_lib.training._checkpoint import Run
 
 __all__ = ["History", "cosine_schedule", "default_loss", "evaluate", "fit"]
@@ -82,11 +82,10 @@ def fit(
         data: a :class:`~course_lib.data.Split`, a pair of tensors ``(x, y)``, a function
             ``batch(generator) -> (x, y)``, or an iterable of such pairs, gone through again and again.
         steps: number of updates.
-        batch_size: rows of a batch, where ``data`` holds rows; an incomplete one at an epoch's end is left out.
+        batch_size: rows of a batch, where ``data`` holds rows; one cut short by an epoch's end is left out.
         lr: learning rate.
         loss: ``loss(output, y)``; None for :func:`default_loss`.
-        optimizer: makes an optimiser, ``optimizer(parameters, lr=lr)``, whose ``step()`` needs no closure; None
-            for ``torch.optim.AdamW``.
+        optimizer: makes an optimiser, ``optimizer(parameters, lr=lr)``; None for ``torch.optim.AdamW``.
         schedule: ``schedule(step, steps)`` multiplies the learning rate, as :func:`cosine_schedule` does.
         clip: largest norm of the gradient; a longer gradient is shortened to it.
         seed: of the order of the data and of all that is random in the model; the caller's torch generator is
@@ -133,7 +132,7 @@ def fit(
             x, y = (t.to(device) for t in batch(step))
             for group, rate in zip(run.optimizer.param_groups, run.rates, strict=True):
                 group["lr"] = rate * schedule(step, steps)
-            torch.manual_seed(seed_of(seed, "model", step))
+            reseed(seed, "model", step, device)
             value = loss(_output(model, x), y)
             history.losses.append(value.item())
             if not math.isfinite(history.losses[-1]):
@@ -227,8 +226,8 @@ def default_loss(output: Tensor, target: Tensor) -> Tensor:
     """Cross-entropy for integer targets, mean squared error for floating-point ones.
 
     Args:
-        output: scores ``(..., classes)`` for targets ``(...)``, of classes or of sequences; or predictions of the
-            shape of ``target``.
+        output: scores ``(..., classes)`` for targets ``(...)``, of classes or of sequences; or predictions of
+            the shape of ``target``.
         target: int64 classes, -100 for places that do not count, or floating-point values.
 
     >>> default_loss(torch.zeros(2, 5, 4), torch.zeros(2, 5, dtype=torch.int64)).exp()

@@ -38,40 +38,32 @@ def test_killed_run_goes_on_and_loses_nothing(lab):
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     assert lab.runs() == {0: 1, 1: 1}
+    assert not lab.json.exists()
     (lab.log / "hold").unlink()
-    out = finish(lab.process("run", "--jobs", "1"))
-    assert "2 seeds to run, 3 at hand" in out  # with the one of constant, which nothing had stopped
+    assert lab.cli("run") == 0
     assert lab.runs() == {0: 1, 1: 1, 2: 1, 3: 1}
-    assert lab.runs("constant") == {0: 1}
-    assert lab.values() == serial_values(lab)
+    assert lab.runs("begun")[2] == 2
     assert journalled(lab) == []  # all is in the results now
+    assert lab.values() == serial_values(lab)
 
 
-def test_killed_forced_run_goes_on_too(lab):
+def test_interrupted_forced_run_goes_on_too(lab):
     assert lab.cli("run", "noisy") == 0
     text = lab.json.read_text()
     (lab.log / "hold").touch()
     process = lab.process("run", "noisy", "--force", "--jobs", "1")
     wait_for(lambda: journalled(lab) == [0, 1] and lab.runs("begun")[2] == 2)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    assert lab.json.read_text() == text  # the old result holds until the new one is whole
-    (lab.log / "hold").unlink()
-    finish(lab.process("run", "noisy", "--force", "--jobs", "1"))
-    assert lab.runs() == {0: 2, 1: 2, 2: 2, 3: 2}
-
-
-def test_interrupted_run_says_how_to_go_on(lab):
-    (lab.log / "hold").touch()
-    process = lab.process("run", "--jobs", "1")
-    wait_for(lambda: lab.runs("begun").get(2))
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Finished seeds are kept: the same command goes on from here." in out
-    assert journalled(lab) == [0, 1]
+    assert lab.json.read_text() == text  # the old result holds until the new one is whole
+    (lab.log / "hold").unlink()
+    assert lab.cli("run", "noisy", "--force") == 0
+    assert lab.runs() == {0: 2, 1: 2, 2: 2, 3: 2}
 
 
+@pytest.mark.slow
 def test_parallel_equals_serial_though_a_worker_is_killed(lab):
     (lab.log / "kill").touch()
     out = finish(lab.process("run", "--jobs", "2"))
@@ -93,6 +85,22 @@ def test_dask_equals_loky_though_a_worker_is_killed(lab):
     assert not (lab.log / "kill").exists()  # a worker did die
     assert lab.runs("begun")[1] == 4  # loky, the killed one, its second try, serial
     assert lab.runs() == dict.fromkeys(range(4), 3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["loky", "dask"])
+def test_seed_that_kills_every_worker_is_given_up(lab, backend):
+    if backend == "dask":
+        pytest.importorskip("distributed", reason="the Dask backend needs dask.distributed")
+    lab.change("layers/toy.py", '        (LOG / "kill").unlink()\n', "")
+    (lab.log / "kill").touch()
+    process = lab.process("run", "--backend", backend, "--jobs", "2" if backend == "loky" else "1")
+    out, _ = process.communicate(timeout=200)
+    assert process.returncode == 1
+    assert "3 workers died during seed 1: out of memory, or a crash?" in out
+    assert "1 of 2 experiments measured" in out
+    assert lab.runs("begun")[1] == 3
+    assert journalled(lab) == [0, 2, 3]  # the other seeds wait for a better day
 
 
 def test_unknown_backend_is_refused(lab, capsys):

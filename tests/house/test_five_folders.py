@@ -18,6 +18,8 @@ from tests.house.tree import (
 GROUND = {
     "layers/_shapes.py": "the width check of every layer; private, so that the tests of the layers test it",
     "training/loop.py": "fit and evaluate, which every chapter uses",
+    "training/_batches.py": "where fit gets its batches; private, as above",
+    "training/_checkpoint.py": "how fit keeps a run in a file; private, as above",
 }
 NO_CHAPTER = {"start", "howto", "_static"}  # folders of the book that teach no paper
 

@@ -1,12 +1,15 @@
-"""The page for contributors is followed to the letter: its miniature chapter keeps all rules of the house."""
+"""The how-to pages are followed to the letter: what they say is printed, what they build keeps the rules."""
 
+import doctest
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 
 import pytest
 
+from course_lib.__main__ import main
 from tests.house import (
     test_chapters,
     test_five_folders,
@@ -16,6 +19,7 @@ from tests.house import (
     test_oracles,
     test_text,
 )
+from tests.house.test_docstrings import failures
 from tests.house.tree import ROOT, assert_none, cells
 
 PAGE = "book/howto/contributors.md"
@@ -46,6 +50,13 @@ GUARDS = [
 ]
 
 
+def prompts(page) -> doctest.DocTest:
+    """The prompts of all Python blocks of a page, in one namespace, in order."""
+    blocks = re.findall(r"^```(?:python|pycon)\n(.*?)^```", page.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    text = "\n".join(block for block in blocks if ">>>" in block)
+    return doctest.DocTestParser().get_doctest(text, {}, page.name, str(page), 0)
+
+
 def miniature() -> dict[str, str]:
     """The blocks of the page by the file that they stand for."""
     blocks = BLOCK.findall((ROOT / PAGE).read_text("utf-8"))
@@ -67,7 +78,7 @@ def followed(tmp_path_factory):
         path.parent.mkdir(parents=True, exist_ok=True)
         before = path.read_text("utf-8") if caption.endswith(APPENDED) else ""
         path.write_text(before + text, "utf-8")
-    follow(root, "-m", "course_lib.experiments", "run", "layers/practice")
+    follow(root, "-m", "course_lib.experiments", "run", "layers/practice", "--jobs", "1")
     follow(root, "tools/exercises.py")
     return root
 
@@ -77,6 +88,49 @@ def follow(root, *command: str) -> str:
     done = subprocess.run([sys.executable, *command], cwd=root, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+@pytest.mark.parametrize("page", ["README.md", "book/howto/learners.md"])
+def test_the_examples_of_a_page_print_what_they_say(page):
+    examples = prompts(ROOT / page)
+    assert any("course_lib" in example.source for example in examples.examples)
+    assert any(example.want for example in examples.examples)
+    if report := failures([examples]):
+        pytest.fail(report, pytrace=False)
+
+
+def test_a_wrong_example_on_a_page_is_found(tmp_path):
+    text = "```python\n>>> x = 2\n```\n\nThen\n\n```pycon\n>>> x + 1\n4\n```\n\n```sh\nmake book\n```\n"
+    (tmp_path / "README.md").write_text(text, "utf-8")
+    assert "Expected:\n    4\nGot:\n    3" in failures([prompts(tmp_path / "README.md")])
+    (tmp_path / "README.md").write_text(text.replace("\n4\n", "\n3\n"), "utf-8")
+    assert failures([prompts(tmp_path / "README.md")]) == ""
+
+
+@pytest.mark.parametrize("page", ["README.md", "book/howto/learners.md", "book/howto/contributors.md"])
+def test_every_command_line_of_a_page_works(page, capsys):
+    text = (ROOT / page).read_text("utf-8")
+    commands = re.findall(r"python -m course_lib ((?:list|find|show|papers)\b[^\n`]*?)(?:  .*)?[\n`]", text)
+    assert commands
+    for command in commands:
+        assert main(shlex.split(command)) == 0, command
+    assert capsys.readouterr().err == ""
+
+
+def test_every_import_of_the_learners_page_works():
+    text = (ROOT / "book/howto/learners.md").read_text("utf-8")
+    lines = re.findall(r"^from course_lib\S* import .*$", text, re.MULTILINE)
+    assert len(lines) >= 3
+    for line in lines:
+        exec(line, {})
+
+
+@pytest.mark.parametrize("page", ["README.md", "book/howto/learners.md", "book/howto/contributors.md"])
+def test_every_make_target_of_a_page_exists(page):
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    named = re.findall(r"\bmake ([a-z]+)\b(?=[ `\n])", (ROOT / page).read_text("utf-8"))
+    assert {"book", "lab", "test", "claims"} & set(named)
+    assert set(named) <= {*targets, "sure"}
 
 
 def test_the_page_shows_every_file_of_a_chapter():

@@ -4,11 +4,13 @@ Every guard of this folder is a function of a root, so that it can be tried on a
 """
 
 import ast
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -19,6 +21,7 @@ try:
 except ModuleNotFoundError:  # Python 3.10
     import tomli as tomllib
 
+T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[2]
 
 # The tower, from the ground up; a file imports from its own part and from lower floors.
@@ -39,13 +42,11 @@ GENERATED = {"build", "learn", "__pycache__"}  # and whatever starts with a dot
 def files(root: Path, *suffixes: str) -> list[Path]:
     """All files below the root with one of these suffixes that somebody wrote."""
     found = []
-    for path in sorted(root.rglob("*")):
-        folders = path.relative_to(root).parts
-        if any(f in GENERATED or f.endswith(".egg-info") or f.startswith(".") for f in folders[:-1]):
-            continue
-        if path.suffix in suffixes and path.is_file():
-            found.append(path)
-    return found
+    for folder, subfolders, names in os.walk(root):
+        hidden = [s for s in subfolders if s in GENERATED or s.startswith(".") or s.endswith(".egg-info")]
+        subfolders[:] = set(subfolders) - set(hidden)
+        found += [Path(folder, name) for name in names if name.endswith(suffixes)]
+    return sorted(found)
 
 
 def assert_none(found: list[str]) -> None:
@@ -59,20 +60,26 @@ def inside(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix()
 
 
-@cache
-def _parse(path: Path, stamp: tuple[int, int]) -> ast.Module:
+def unless_changed(read: Callable[[Path], T]) -> Callable[[Path], T]:
+    """Keep what was read from a file while the file does not change."""
+    kept = cache(lambda path, stamp: read(path))
+    return lambda path: kept(path, (path.stat().st_mtime_ns, path.stat().st_size))
+
+
+@unless_changed
+def parse(path: Path) -> ast.Module:
+    """The syntax tree of a file."""
     return ast.parse(path.read_text("utf-8"), str(path))
 
 
-def parse(path: Path) -> ast.Module:
-    """The syntax tree of a file, kept while the file does not change."""
-    stat = path.stat()
-    return _parse(path, (stat.st_mtime_ns, stat.st_size))
+@unless_changed
+def _table(path: Path) -> dict[str, list[dict]]:
+    return tomllib.loads(path.read_text("utf-8"))
 
 
 def rows(root: Path, table: str) -> list[dict]:
     """The rows of ``papers.toml`` (table "paper") or ``chapters.toml`` (table "chapter")."""
-    return tomllib.loads((root / "course_lib" / f"{table}s.toml").read_text("utf-8"))[table]
+    return _table(root / "course_lib" / f"{table}s.toml")[table]
 
 
 def chapter_ids(root: Path) -> list[str]:

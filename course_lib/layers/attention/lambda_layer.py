@@ -100,7 +100,7 @@ class LambdaLayer(nn.Module):
         reach = [2 * n - 1 if window is None else window for n in grid]  # offsets from -(n - 1) to n - 1
         self.positions = nn.Parameter(torch.empty(key_dim, depth, *reach)) if position else None
         if position and window is None:
-            self.register_buffer("offsets", _offsets(self.grid), persistent=False)
+            self.register_buffer("offsets", torch.empty_like(_offsets(self.grid)), persistent=False)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -108,9 +108,12 @@ class LambdaLayer(nn.Module):
         reset_projections(self.query, self.key, self.value)
         self.norm_query.reset_parameters()
         self.norm_value.reset_parameters()
-        if self.positions is not None:
-            visible = math.prod(self.grid if self.window is None else self.positions.shape[2:])
-            nn.init.normal_(self.positions, std=(self.key_dim * self.depth * visible) ** -0.5)
+        if self.positions is None:
+            return
+        if self.window is None:
+            self.offsets.copy_(_offsets(self.grid))
+        visible = math.prod(self.grid if self.window is None else self.positions.shape[2:])
+        nn.init.normal_(self.positions, std=(self.key_dim * self.depth * visible) ** -0.5)
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
         require_tokens(x, self.dim, self)

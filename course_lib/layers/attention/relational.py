@@ -285,8 +285,9 @@ class DualAttention(nn.Module):
                 f"expected heads of both kinds, got {num_sensory_heads} and {num_relational_heads}; "
                 "for one kind use MultiHeadAttention or RelationalAttention"
             )
-        head_dim = head_width(dim, num_sensory_heads + num_relational_heads, None)
-        self.symbols = SymbolicAttention(dim, num_relational_heads, dim) if symbols is None else symbols
+        num_heads = num_sensory_heads + num_relational_heads
+        head_dim = head_width(dim, num_heads, None)
+        self.symbols = SymbolicAttention(dim, num_heads, num_symbols=dim) if symbols is None else symbols
         self.sensory = MultiHeadAttention(
             dim, num_sensory_heads, head_dim=head_dim, causal=causal, bias=False
         )

@@ -1,0 +1,183 @@
+"""The generated pages: complete, deterministic, and true when there is nothing yet."""
+
+import ast
+import json
+import re
+
+import pytest
+
+from course_lib.registry import chapters, papers
+from tests.house.tree import ROOT, assert_none, files, parse
+from tools.api import api_page, docstring_rst, escape, plain
+from tools.assemble import ContentsError, check, insert_below_title, navigation, write
+from tools.contents import PARTS, Contents, Tried
+from tools.pages import claims_json, course_map, generate, ledger, numbers, paper_index, tomllib
+
+PAGES = [
+    {
+        "file": "layers/norm",
+        "sections": [{"file": "exercises/layers/norm", "sections": [{"file": "solutions/layers/norm"}]}],
+    }
+]
+
+
+def contents(pages: list | None = None, claims: list[Tried] = ()) -> Contents:
+    """The course with this table of contents and these claims, whatever has been executed."""
+    toc = {"format": "jb-book", "root": "index", "parts": [{"caption": "Layers", "chapters": pages or []}]}
+    made = Contents(ROOT, toc)
+    made.__dict__["claims"] = list(claims)  # a cached property
+    return made
+
+
+def tried(verdict: str, text: str = "grows") -> Tried:
+    """A claim of peri-ln as a notebook reports it."""
+    data = {"paper": "peri-ln", "text": text, "found": "2 ± 0.1", "expect": "at least 1", "verdict": verdict}
+    return Tried("layers/norm", data)
+
+
+def rows(page: str) -> list[str]:
+    """The rows of a page's tables, without the heads."""
+    return [line for line in page.splitlines() if line.startswith("| ") and not line.startswith("| ---")][1:]
+
+
+def test_every_paper_has_its_row():
+    found = rows(paper_index(contents(PAGES)))
+    assert len(found) == len(papers()) == 421
+    for paper in papers().values():
+        (row,) = [row for row in found if f'<span id="{paper.id}"></span>' in row]
+        assert paper.url in row
+        assert str(paper.year) in row
+
+
+def test_a_paper_is_built_when_its_chapter_is_there_and_planned_before():
+    with_page, without = contents(PAGES), contents()
+    of_norm = [paper for paper in papers().values() if paper.chapter == "layers/norm"]
+    assert {paper.id for paper in with_page.built} == {paper.id for paper in of_norm}
+    assert without.built == []
+    assert "0 of 421 papers are built" in paper_index(without)
+    assert f"{len(of_norm)} of 421 papers are built" in paper_index(with_page)
+    (row,) = [row for row in rows(paper_index(with_page)) if 'id="peri-ln"' in row]
+    assert "](/layers/norm)" in row
+    assert "TransformerBlock" in row
+    assert "planned" not in row
+
+
+def test_without_claims_the_pages_say_so():
+    made = contents()
+    assert "0 claims" in ledger(made)
+    assert "No chapter has made a claim yet" in ledger(made)
+    assert json.loads(claims_json(made)) == {
+        "counts": {"reproduced": 0, "not reproduced": 0, "inconclusive": 0},
+        "claims": [],
+    }
+    assert "0 claims tried" in numbers(made)
+
+
+def test_claims_reach_ledger_index_and_totals():
+    claims = [tried("reproduced"), tried("not reproduced", "wins | always"), tried("inconclusive")]
+    made = contents(PAGES, claims)
+    page = ledger(made)
+    assert "**3 claims: 1 reproduced, 1 not reproduced, 1 inconclusive.**" in page
+    assert len(rows(page)) == 3
+    assert r"wins \| always" in page
+    (row,) = [row for row in rows(paper_index(made)) if 'id="peri-ln"' in row]
+    assert row.count("<br>") == 2
+    assert "3 claims tried" in numbers(made)
+
+
+def test_equal_contents_give_equal_files():
+    assert generate(contents(PAGES)) == generate(contents(PAGES))
+
+
+def test_the_map_names_every_chapter_once_and_links_the_finished():
+    page = course_map(contents(PAGES))
+    assert set(PARTS) == {chapter.part for chapter in chapters().values()}
+    for chapter in chapters().values():
+        assert page.count(escape(chapter.title)) >= 1
+    assert re.findall(r"\]\((/[^)]*)\)", page) == ["/layers/norm"]
+
+
+def test_every_public_object_of_a_chapter_is_in_the_catalogue():
+    from course_lib.layers import norm
+
+    page = api_page(contents(PAGES), "layers/norm")
+    for name in norm.__all__:
+        assert f"## {name}\n" in page
+    assert "py:function:: layer_norm(x: Float[Tensor, '*b d']" in page
+    assert ".. py:class:: LayerNorm(dim: int, *, eps: float=1e-05" in page
+    assert ".. py:method:: forward(x: Float[Tensor, '*b d']) -> Float[Tensor, '*b d']" in page
+
+
+def test_docstrings_become_text_with_links():
+    def example(x: int) -> None:
+        """Like :func:`LayerNorm`, not like :class:`Unknown`.
+
+        Args:
+            x: a number.
+        """
+
+    text = docstring_rst(example, contents())
+    assert ":py:obj:`LayerNorm <course_lib.layers.norm.LayerNorm>`" in text
+    assert "``Unknown``" in text
+    assert ":param x: a number." in text
+    assert plain(":math:`x^2` and ``y`` by :func:`f`") == "$x^2$ and `y` by `f`"
+
+
+@pytest.mark.parametrize("text", ["a|b", "$x$", "_a_", "<b>", "`c`", "[d](e)"])
+def test_titles_are_text_and_no_markup(text):
+    assert re.sub(r"\\(.)", r"\1", escape(text)) == text
+    assert not re.search(r"(?<!\\)[|$_<>`\[\]]", escape(text))
+
+
+def test_pages_lead_to_exercises_and_from_there_to_solutions():
+    made = contents(PAGES)
+    assert "](/exercises/layers/norm)" in navigation("layers/norm", made)
+    assert "solutions" not in navigation("layers/norm", made)
+    assert "](/solutions/layers/norm)" in navigation("exercises/layers/norm", made)
+    assert "](/layers/norm)" in navigation("solutions/layers/norm", made)
+    assert navigation("layers/attention", made) == ""
+    notebook = {"cells": [{"cell_type": "markdown", "source": "intro\n\n# Title\n\ntext"}]}
+    insert_below_title(notebook, "HERE")
+    assert notebook["cells"][0]["source"] == "intro\n\n# Title\n\nHERE\n\n\ntext"
+
+
+def test_the_table_of_contents_and_the_pages_agree():
+    made = contents(PAGES)
+    check(made, {f"{page}.ipynb" for page in made.pages})
+    with pytest.raises(ContentsError, match=r"_toc\.yml names solutions/layers/norm, which does not exist"):
+        check(made, {"index.ipynb", "layers/norm.ipynb", "exercises/layers/norm.ipynb"})
+    with pytest.raises(ContentsError, match=r"layers/other is in no part of _toc\.yml"):
+        check(made, {f"{page}.ipynb" for page in [*made.pages, "layers/other"]})
+
+
+def test_assembled_files_keep_their_date_unless_they_change(tmp_path):
+    assert write(tmp_path, {"a/b.md": "1", "c.md": "2"}) == 2
+    before = (tmp_path / "a/b.md").stat().st_mtime_ns
+    assert write(tmp_path, {"a/b.md": "1", "c.md": "3"}) == 1
+    assert (tmp_path / "a/b.md").stat().st_mtime_ns == before
+    assert write(tmp_path, {"c.md": "3"}) == 1
+    assert [path.name for path in tmp_path.rglob("*")] == ["c.md"]
+
+
+ARRAYS = {"Float", "Int", "Bool", "Num", "Shaped", "Complex", "Integer", "Inexact", "Real", "UInt8"}
+
+
+def shape_letters(root) -> dict[str, str]:
+    """Each letter of a shape annotation in the library, and a file that uses it."""
+    found = {}
+    for path in files(root / "course_lib", ".py"):
+        for node in ast.walk(parse(path)):
+            if isinstance(node, ast.Subscript) and getattr(node.value, "id", "") in ARRAYS:
+                shape = node.slice.elts[-1].value
+                for letter in re.findall(r"\*?\b[a-z]\w*", shape):
+                    found.setdefault(letter, path.relative_to(root).as_posix())
+    return found
+
+
+def test_every_letter_of_a_shape_is_in_the_notation():
+    legend = tomllib.loads((ROOT / "tools/notation.toml").read_text("utf-8"))
+    known = {row["letter"] for row in legend["shape"]}
+    used = shape_letters(ROOT)
+    assert {"*b", "t", "d"} <= set(used)
+    unknown = {letter: path for letter, path in used.items() if letter not in known}
+    assert_none([f"{path}: tools/notation.toml lacks {letter!r}" for letter, path in unknown.items()])
