@@ -100,7 +100,7 @@ def call(
         leaves |= {f"the parameter {name}": p for name, p in function.named_parameters() if p.requires_grad}
     outcome = Outcome()
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # both sides draw the same random numbers, if they draw in the same order
+        torch.default_generator.manual_seed(0)  # both sides draw the same random numbers
         try:
             positional = [given[name] for name in case.names]
             outcome.value = function(*positional, **{name: given[name] for name in case.kwargs})

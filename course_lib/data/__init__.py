@@ -10,6 +10,7 @@
 from course_lib.data import (
     actions,
     corpora,
+    download,
     graphs,
     mnist1d,
     multilingual,

@@ -3,6 +3,7 @@
 Only :func:`download` touches the network. After it, ``load("mnist")`` works like any other set.
 """
 
+import contextlib
 import gzip
 import hashlib
 import os
@@ -86,7 +87,7 @@ def data_folder() -> Path:
 def download(name: str, *, progress: bool | None = None) -> Path:
     """Fetch a data set, check it, and keep it; what is there and whole is not fetched again.
 
-    A file appears under its name only when it is complete and its checksum is right; the mirrors are tried in turn.
+    The mirrors are tried in turn. A file gets its name only when it is complete and its checksum is right.
 
     Args:
         name: ``"mnist"`` (12 MB), ``"fashion_mnist"`` (31 MB) or ``"cifar10"`` (170 MB).
@@ -112,11 +113,13 @@ def download(name: str, *, progress: bool | None = None) -> Path:
                 show = sys.stderr.isatty() if progress is None else progress
                 _fetch(pooch, _REMOTE[name].mirrors, folder / file, md5, show)
     except DownloadError:
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # if it is empty
         raise
     except OSError as error:
         raise DownloadError(
-            f"cannot keep {name} in {folder}: {error}; it needs {_REMOTE[name].megabytes} MB; set COURSE_LIB_DATA to "
-            "a folder with room"
+            f"cannot keep {name} in {folder}: {error}; it needs {_REMOTE[name].megabytes} MB; set "
+            "COURSE_LIB_DATA to a folder with room"
         ) from error
     return folder
 
@@ -179,7 +182,7 @@ def _from_idx(meta: Meta) -> Dataset:
 
 
 def _assemble(meta: Meta, x: np.ndarray, y: np.ndarray, test_x: np.ndarray, test_y: np.ndarray) -> Dataset:
-    """A twelfth of the training rows becomes validation; training rows that the test set repeats are dropped."""
+    """A twelfth of the training rows becomes validation; those that the test set repeats are dropped."""
     tested = {row.tobytes() for row in test_x}
     fresh = np.array([row.tobytes() not in tested for row in x])
     x, y = x[fresh], y[fresh]
@@ -204,8 +207,8 @@ def _folder_of(name: str) -> Path:
     for file, md5 in remote.md5.items():
         if not (folder / file).is_file():
             raise FileNotFoundError(
-                f"{name} is not on this machine ({folder / file} is missing); fetch its {remote.megabytes} MB "
-                f"once: {how}"
+                f"{name} is not on this machine (no file {folder / file}); fetch its {remote.megabytes} MB once: "
+                f"{how}"
             )
         if not _is_whole(folder / file, md5):
             (folder / file).unlink()
@@ -248,4 +251,6 @@ def _fetch(pooch: ModuleType, mirrors: tuple[str, ...], path: Path, md5: str, pr
 
 
 def _short(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error)[:160]}"
+    """The cause at the bottom, without the address, which is said already."""
+    cause = getattr(error.args[0], "reason", error) if error.args else error
+    return f"{type(error).__name__}: {str(cause)[:160]}"

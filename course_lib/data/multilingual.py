@@ -113,6 +113,13 @@ def _multilingual(
         }
         for part, name in enumerate(("train", "validation", "test"))
     }
+    seen: set[str] = set()
+    for by_language in messages.values():
+        texts = {text[:length] for texts in by_language.values() for text in texts.values()}
+        for texts_of in by_language.values():  # a text may occur in several languages, or begin like another
+            for i in [i for i, text in texts_of.items() if text[:length] in seen]:
+                del texts_of[i]
+        seen |= texts
     splits = [_rows(by_language, vocabulary, length) for by_language in messages.values()]
     meta = replace(
         meta, classes=languages, versions={"sphinx": require("sphinx", "multilingual").__version__}

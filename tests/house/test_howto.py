@@ -156,6 +156,13 @@ def test_what_it_says_to_run_leaves_the_exercise_and_the_result(followed):
     assert '"order"' in (followed / "course_lib/experiments/layers/practice.json").read_text("utf-8")
 
 
+def test_its_files_have_the_style_of_the_house(followed):
+    files = [name for name in miniature() if name.endswith(".py")]
+    follow(followed, "-m", "ruff", "check", *files)
+    follow(followed, "-m", "ruff", "format", "--check", *files)
+    follow(followed, "tools/exercises.py", "--check")
+
+
 def test_its_page_runs_and_makes_its_claims(followed):
     code = "\n".join(cells(followed / "book/layers/practice.md"))
     said = follow(followed, "-W", "error", "-c", code)
