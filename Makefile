@@ -72,7 +72,7 @@ serve: ## serve build/html on this machine
 	@$(PY) -m http.server --bind 127.0.0.1 --directory build/html $(PORT)
 
 lab: $(READY) ## the exercises in JupyterLab, on your own copy in learn/
-	@$(PY) tools/lab.py
+	@$(PY) tools/lab.py $(ARGS)
 
 exercises: $(READY) ## write the exercises anew from the solutions
 	@$(PY) tools/exercises.py

@@ -48,10 +48,10 @@ def api_page(contents: Contents, chapter: str) -> str:
     """The page of one chapter: every public object in the order of the chapter's ``__all__``."""
     module = importlib.import_module("course_lib." + chapter.replace("/", "."))
     title = registry.chapters()[chapter].title
-    lines = [f"# {title}: what the library has", "", _first_paragraph(module), ""]
+    lines = [f"# In the library: {title}", "", _first_paragraph(module), ""]
     if chapter in contents.finished:
         lines += [f"Taught in {{doc}}`/{chapter}`.", ""]
-    lines += ["```python", f"from {module.__name__} import ...", "```", ""]
+    lines += ["```python", f"from {module.__name__} import {module.__all__[0]}  # and so on", "```", ""]
     return "\n".join([*lines, *_objects(contents, module, f"catalogue/{chapter}")])
 
 

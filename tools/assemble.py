@@ -5,6 +5,7 @@ Files whose content is the same keep their date, so that Sphinx reads only what 
 
 import json
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -16,7 +17,10 @@ from deps import notebooks
 from pages import generate
 from vendor import vendored_files
 
+from course_lib import registry
+
 SOURCE = Path("build/source")
+LINK = re.compile(r"\]\((?!\w+:|[/#])(?P<path>[^)\s#]+\.md)(?P<anchor>#[^)\s]*)?\)")
 
 
 class ContentsError(Exception):
@@ -26,19 +30,20 @@ class ContentsError(Exception):
 def collect_files(root: Path, contents: Contents, *, offline: bool) -> dict[str, Path | str]:
     """Every file of the site's source by its path there: a file to copy, or a text to write."""
     files: dict[str, Path | str] = {"conf.py": root / "tools/conf.py", "_config.yml": root / "_config.yml"}
-    for path in sorted((root / "book").rglob("*")):
-        if path.is_file() and path.suffix not in (".md", ".ipynb"):
-            files[str(path.relative_to(root / "book"))] = path
-    executed = {source: root / target for source, target in notebooks(root).items()}
-    for path in sorted((root / "book").rglob("*.md")):
-        if path.relative_to(root) not in executed:
-            files[str(path.relative_to(root / "book"))] = path
-    for target in executed.values():
-        page = str(target.relative_to(root / "build/notebooks").with_suffix(""))
-        files[f"{page}.ipynb"] = with_navigation(page, target, contents)
     generated = generate(contents)
     files |= generated
     files["_toc.yml"] = table_of_contents(contents, generated)
+    executed = {source: root / target for source, target in notebooks(root).items()}
+    names = {str(path.relative_to(root / "build/notebooks")): path for path in executed.values()}
+    for path in sorted((root / "book").rglob("*")):
+        if path.is_file() and path.relative_to(root) not in executed:
+            names[str(path.relative_to(root / "book"))] = path
+    pages = {name.rpartition(".")[0]: name for name in [*names, *generated]}
+    for name, path in names.items():
+        if name.endswith(".ipynb"):
+            files[name] = notebook_page(name, path, contents, pages)
+        else:
+            files[name] = follow_links(path.read_text("utf-8"), name, pages) if name.endswith(".md") else path
     if offline:
         vendored = vendored_files(root / "build/vendor")
         files |= {f"_vendor/{name}": path for name, path in vendored.items()}
@@ -46,12 +51,34 @@ def collect_files(root: Path, contents: Contents, *, offline: bool) -> dict[str,
     return files
 
 
-def with_navigation(page: str, path: Path, contents: Contents) -> str:
+def notebook_page(name: str, path: Path, contents: Contents, pages: dict[str, str]) -> str:
     """A notebook with one line below its title that leads from chapter to exercises to solutions and back."""
     notebook = json.loads(path.read_text("utf-8"))
-    if line := navigation(page, contents):
+    if line := navigation(name.removesuffix(".ipynb"), contents):
         insert_below_title(notebook, line)
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "markdown":
+            cell["source"] = follow_links("".join(cell["source"]), name, pages)
     return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+
+
+def follow_links(text: str, name: str, pages: dict[str, str]) -> str:
+    """Links to ``.md`` files as links to the site's pages, which may have become notebooks.
+
+    A link may be written as seen from the site (``../layers/norm.md``), or from the repository, where it can
+    be followed too (``../../book/layers/norm.md``).
+    """
+    folder = Path(name).parent
+    in_repository = folder if name.startswith(("exercises/", "solutions/")) else "book" / folder
+
+    def follow(match: re.Match) -> str:
+        for base in (folder, in_repository):
+            target = os.path.normpath(base / match["path"]).removeprefix("book/").removesuffix(".md")
+            if target in pages:
+                return f"](/{pages[target]}{match['anchor'] or ''})"
+        return match[0]
+
+    return LINK.sub(follow, text)
 
 
 def navigation(page: str, contents: Contents) -> str:
@@ -70,8 +97,7 @@ def navigation(page: str, contents: Contents) -> str:
 def insert_below_title(notebook: dict[str, Any], line: str) -> None:
     """Put a block after the first heading, wherever it stands."""
     for cell in notebook["cells"]:
-        text = cell["source"] if isinstance(cell["source"], str) else "".join(cell["source"])
-        lines = text.split("\n")
+        lines = "".join(cell["source"]).split("\n")
         if cell["cell_type"] == "markdown" and any(row.startswith("# ") for row in lines):
             after = next(i for i, row in enumerate(lines) if row.startswith("# ")) + 1
             cell["source"] = "\n".join([*lines[:after], "", line, "", *lines[after:]])
@@ -81,11 +107,14 @@ def insert_below_title(notebook: dict[str, Any], line: str) -> None:
 def table_of_contents(contents: Contents, generated: dict[str, str]) -> str:
     """``_toc.yml`` with the pages of the catalogue below the catalogue."""
     toc = json.loads(json.dumps(contents.toc))
-    pages = [name.removesuffix(".md") for name in generated if name.startswith("catalogue/")]
+    pages = {}
+    for name in (name.removesuffix(".md") for name in generated if name.startswith("catalogue/")):
+        chapter = registry.chapters().get(name.removeprefix("catalogue/"))
+        pages[name] = {"file": name, "title": chapter.title} if chapter else {"file": name}
     for part in toc.get("parts", []):
         for item in part["chapters"] or []:
             if item.get("file") == "catalogue" and pages:
-                item["sections"] = [{"file": page} for page in pages]
+                item["sections"] = list(pages.values())
     return yaml.safe_dump(toc, sort_keys=False)
 
 

@@ -99,7 +99,7 @@ def paper_index(contents: Contents) -> str:
         f"{count}; the others are planned. A row leads from the paper to its chapter, to the code and to",
         "what came out when its claims were tried. Words narrow the list: `2024 attention`, `reproduced`.",
         "",
-        filterable("papers", table(["Paper", "Year", "Chapter", "Objects", "Claims, tried"], rows)),
+        filterable("paper-table", table(["Paper", "Year", "Chapter", "Objects", "Claims, tried"], rows)),
     ]
     return "\n".join(lines)
 
@@ -153,7 +153,7 @@ def catalogue(contents: Contents) -> str:
         "The name leads to signature, formula and example. In a terminal, `python -m course_lib find WORDS`",
         "searches the same list.",
         "",
-        filterable("objects", table(["Object", "What it is", "Chapter", "Papers", "Traits"], rows)),
+        filterable("object-table", table(["Object", "What it is", "Chapter", "Papers", "Traits"], rows)),
     ]
     if pages := [*(f"catalogue/{c}" for c in chapters), *_existing_tools(contents)]:
         lines += ["## Everything, page by page", "", *(f"- {{doc}}`/{page}`" for page in pages), ""]
@@ -193,7 +193,7 @@ def ledger(contents: Contents) -> str:
         "after ± are the spread over seeds. Verdicts are pinned: a build in which one of them changes fails.",
         "The same list as data: <a href='claims.json'>claims.json</a>.",
         "",
-        filterable("claims", table(head, rows)) if rows else "No chapter has made a claim yet.",
+        filterable("claim-table", table(head, rows)) if rows else "No chapter has made a claim yet.",
         "",
     ]
     return "\n".join(lines)

@@ -1,6 +1,6 @@
 """A number measured under several seeds, and how it is written down.
 
-The interval of the mean decides what a claim may say, so it is computed here from the closed form of Student's
+The interval of the mean decides what a claim may say. It is computed here, from the closed form of Student's
 distribution: the library needs no scipy for it.
 """
 
@@ -13,7 +13,7 @@ from functools import cache
 __all__ = ["Sample", "number", "plus_minus", "t_quantile"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Sample:
     """One quantity under several seeds: its values, their mean and how far they spread.
 
@@ -22,7 +22,7 @@ class Sample:
     Args:
         values: one number per seed; NaN where a run gave none.
         seeds: the seeds, in the order of the values; 0, 1, 2, ... unless given.
-        limits: what the quantity cannot leave (a share: 0 and 1); the interval is cut there. See :meth:`bounded`.
+        limits: what the quantity cannot leave (a share: 0 and 1); the interval ends there.
 
     Raises:
         ValueError: if values and seeds differ in number, or a value lies outside the limits.
@@ -30,6 +30,8 @@ class Sample:
     >>> accuracy = Sample((0.5, 0.75, 1.0))
     >>> print(accuracy, "|", float(accuracy))
     0.75 ± 0.25 | 0.75
+    >>> accuracy
+    Sample(0.75 ± 0.25, seeds 0, 1, 2)
     >>> [round(end, 3) for end in accuracy.interval()]
     [0.129, 1.371]
     """
@@ -71,7 +73,7 @@ class Sample:
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
         """The interval that holds the mean over all seeds with this confidence, by Student's t.
 
-        A sample without spread gives a single point. One value alone says nothing about other seeds: everything
+        A sample without spread gives a single point. One value alone says nothing about other seeds: all
         within the limits stays possible. NaN, or no value, gives (NaN, NaN).
         """
         low, high = self.limits
@@ -111,16 +113,19 @@ class Sample:
     def __iter__(self) -> Iterator[float]:
         return iter(self.values)
 
+    def __repr__(self) -> str:
+        return f"Sample({self}, seeds {', '.join(map(str, self.seeds))})"
+
     def __str__(self) -> str:
         return plus_minus(self.mean, self.spread)
 
 
 @cache
 def t_quantile(confidence: float, freedom: int) -> float:
-    r"""The t with probability ``confidence`` between -t and t, for Student's distribution of integer ``freedom``.
+    r"""The t for which Student's distribution has the probability ``confidence`` between -t and t.
 
-    With :math:`\theta = \arctan(t/\sqrt\nu)` that probability is a finite sum of powers of the cosine; it grows with
-    :math:`\theta`, so bisection finds the quantile.
+    With :math:`\theta = \arctan(t/\sqrt\nu)`, and an integer number :math:`\nu` of degrees of freedom, that
+    probability is a finite sum of powers of the cosine; it grows with :math:`\theta`, so bisection finds t.
 
     >>> round(t_quantile(0.95, 4), 4)
     2.7764
@@ -137,7 +142,7 @@ def t_quantile(confidence: float, freedom: int) -> float:
 def _t_probability(theta: float, freedom: int) -> float:
     sine, cosine = math.sin(theta), math.cos(theta)
     odd = freedom % 2
-    # Odd: cos + 2/3 cos^3 + 2*4/(3*5) cos^5 + ... ; even: 1 + 1/2 cos^2 + 1*3/(2*4) cos^4 + ...; up to cos^(freedom-2).
+    # Odd: cos + 2/3 cos^3 + 2*4/(3*5) cos^5 + ...; even: 1 + 1/2 cos^2 + 1*3/(2*4) cos^4 + ...
     term, total = (cosine if odd else 1.0), 0.0
     for power in range(odd, freedom - 1, 2):
         total += term

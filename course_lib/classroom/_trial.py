@@ -32,6 +32,7 @@ class Trial:
         modes = (None,) if self.state is None else (True, False)
         self.runs = [(case, mode) for case in self.cases for mode in modes]
         self.expected = [expect(_in_mode(self.right, mode), case) for case, mode in self.runs]
+        self._tried: dict[int, list[Outcome]] = {}
         self._require_sense()
 
     @property
@@ -68,7 +69,8 @@ class Trial:
         """The mistakes that the answer equals wherever they show; of several, those that show most often."""
         shows: dict[int, int] = {}
         for i, wrong in enumerate(mistakes):
-            outcomes = self.outcomes_of(wrong)
+            outcomes = self._tried.get(id(wrong)) or self.outcomes_of(wrong)
+            self._tried[id(wrong)] = outcomes  # mistakes are often tried against each other
             seen = [run for run, found in enumerate(self.differences(outcomes)) if found]
             if seen and not any(difference(outcomes[run], answer[run], self.tolerance) for run in seen):
                 shows[i] = len(seen)

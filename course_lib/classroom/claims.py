@@ -1,10 +1,10 @@
 """Claims of papers, tried: each prints what was measured, and pins its verdict.
 
-A claim that is not reproduced is worth as much as one that is, so both are guarded: when the measured verdict is no
-longer the pinned one, :class:`ClaimDrift` stops the notebook. The verdict of a number is plain. The verdict of a
-:class:`Sample` (one value per seed) follows the 95 % interval of its mean: wholly inside the expectation it is
-``reproduced``, wholly outside ``not reproduced``, else the seeds disagree and it is ``inconclusive``. NaN, or no
-value at all, is never ``reproduced``.
+A claim that is not reproduced is worth as much as one that is, so both are guarded: when the measured
+verdict is no longer the pinned one, :class:`ClaimDrift` stops the notebook. The verdict of a number is
+plain. The verdict of a :class:`Sample` (one value per seed) follows the 95 % interval of its mean:
+wholly inside the expectation it is ``reproduced``, wholly outside ``not reproduced``, else the seeds
+disagree and it is ``inconclusive``. NaN, or no value at all, is never ``reproduced``.
 """
 
 import html
@@ -167,17 +167,18 @@ class Claim:
         }
 
     def __str__(self) -> str:
-        sign = _SIGNS[self.verdict]
-        return f"{sign} {self.verdict} | {self.paper}: {self.text} | measured {self.found}, expected {self.expect}"
+        judged = f"{_SIGNS[self.verdict]} {self.verdict}"
+        return f"{judged} | {self.paper}: {self.text} | measured {self.found}, expected {self.expect}"
 
     def _repr_html_(self) -> str:
         source = paper(self.paper)
         link = f'<a href="{source.url}" title="{html.escape(source.title)}">{html.escape(self.paper)}</a>'
-        verdict = f'<span class="verdict">{_SIGNS[self.verdict]} {self.verdict}</span>'
+        kind = self.verdict.replace(" ", "-")
+        verdict = f'<span class="verdict verdict-{kind}">{_SIGNS[self.verdict]} {self.verdict}</span>'
         cells = [self.text, f"measured {self.found}", f"expected {self.expect}"]
         row = "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
         return (
-            f'<table class="claim claim-{self.verdict.replace(" ", "-")}"><tbody>'
+            '<table class="claim"><tbody>'
             f'<tr><th scope="row">{link}</th>{row}<td>{verdict}</td></tr></tbody></table>'
         )
 
@@ -193,8 +194,8 @@ def claim(
     Args:
         paper_id: id from ``papers.toml``.
         text: the claim, in words.
-        measured: a number or truth value (also a tensor of one element); or a :class:`Sample`, list, array or tensor
-            with one value per seed.
+        measured: a number or truth value (also a tensor of one element); or a :class:`Sample`, list, array or
+            tensor with one value per seed.
         expect: :func:`near`, :func:`at_least`, :func:`at_most`, :func:`between` or :func:`equal`.
         verdict: the pinned verdict, what earlier runs found.
 
@@ -202,8 +203,8 @@ def claim(
         ClaimDrift: if the measured verdict is another one.
         ValueError: for an unknown paper or verdict, or something that is no number.
 
-    >>> row = claim("layer-normalization", "does not depend on the batch", measured=2.4e-07, expect=at_most(1e-6))
-    ✓ reproduced | layer-normalization: does not depend on the batch | measured 2.4e-7, expected at most 1e-6
+    >>> row = claim("layer-normalization", "ignores the batch", measured=2.4e-07, expect=at_most(1e-6))
+    ✓ reproduced | layer-normalization: ignores the batch | measured 2.4e-7, expected at most 1e-6
     >>> row.verdict
     'reproduced'
     """
@@ -266,9 +267,9 @@ def _drift(result: Claim, pinned: str) -> str:
     return (
         f"the verdict is pinned as {pinned!r}, but measured is {result.verdict!r}\n"
         f"  {result.paper}: {result.text}\n  measured {result.found}, expected {result.expect}{detail}\n"
-        "Find out what changed: the code, a default, the data, or a version (a trained claim: try ten other seeds with "
-        f"`python -m course_lib.experiments run NAME --seeds 10-19`). If the new number is right, pin "
-        f"verdict={result.verdict!r} and change the words around it."
+        "Find out what changed: the code, a default, the data, or a version (of a trained claim, try ten "
+        "other seeds: python -m course_lib.experiments run NAME --seeds 10-19). If the new number is right, "
+        f"pin verdict={result.verdict!r} and change the words around it."
     )
 
 

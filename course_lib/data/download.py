@@ -207,8 +207,8 @@ def _folder_of(name: str) -> Path:
     for file, md5 in remote.md5.items():
         if not (folder / file).is_file():
             raise FileNotFoundError(
-                f"{name} is not on this machine (no file {folder / file}); fetch its {remote.megabytes} MB once: "
-                f"{how}"
+                f"{name} is not on this machine (no file {folder / file}); fetch its {remote.megabytes} MB "
+                f"once: {how}"
             )
         if not _is_whole(folder / file, md5):
             (folder / file).unlink()

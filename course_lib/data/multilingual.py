@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from course_lib.data.dataset import Dataset, Meta, Split, dataset, require
-from course_lib.data.text import Text, TextDataset, encode
+from course_lib.data.text import Text, TextDataset, decode, encode
 
 __all__ = ["MultilingualDataset"]
 
@@ -62,7 +62,7 @@ class MultilingualDataset(Dataset):
 
     def decode(self, tokens: Tensor) -> str:
         """Numbers to characters, without the filling."""
-        return "".join(self.vocabulary[int(token)] for token in tokens).replace(_PAD, "")
+        return decode(tokens, self.vocabulary).replace(_PAD, "")
 
     def corpus(self, language: str) -> TextDataset:
         """All messages of one language, one to a line, as text over the common vocabulary."""

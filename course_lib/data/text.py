@@ -11,7 +11,7 @@ from torch import Tensor
 
 from course_lib.data.dataset import Dataset, Meta, Split
 
-__all__ = ["Text", "TextDataset", "encode", "passages", "text_dataset"]
+__all__ = ["Text", "TextDataset", "decode", "encode", "passages", "text_dataset"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +110,7 @@ class TextDataset(Dataset):
 
     def decode(self, tokens: Int64[Tensor, "n"] | Sequence[int]) -> str:
         """Numbers to characters."""
-        return "".join(self.vocabulary[int(token)] for token in tokens)
+        return decode(tokens, self.vocabulary)
 
     def batch(
         self, generator: torch.Generator, batch_size: int = 64, length: int = 64
@@ -142,6 +142,16 @@ def encode(text: str, vocabulary: str) -> Int64[Tensor, "n"]:
             f"{len(vocabulary)}; replace or drop them"
         )
     return torch.from_numpy(np.array([vocabulary.index(c) for c in characters])[place])
+
+
+def decode(tokens: Int64[Tensor, "n"] | Sequence[int], vocabulary: str) -> str:
+    """Places in the vocabulary to characters.
+
+    >>> decode([0, 1, 1, 0], "ab")
+    'abba'
+    """
+    numbers = tokens.tolist() if isinstance(tokens, Tensor) else tokens
+    return "".join([vocabulary[number] for number in numbers])
 
 
 def text_dataset(
@@ -183,6 +193,8 @@ def text_dataset(
     for i, part in enumerate(parts):
         if i:
             parts[i] = [(title, [p for p in ps if not _any_in(passages(p, run), seen)]) for title, ps in part]
+        if not any(paragraphs for _, paragraphs in parts[i]):
+            raise ValueError(f"{meta.name!r}: too few documents for three splits, or all repeat each other")
         seen = np.sort(np.concatenate([seen, passages(_joined(parts[i], separator), run)]))
     return TextDataset(*(_text(part, separator, vocabulary) for part in parts), meta, vocabulary)
 

@@ -33,7 +33,7 @@ from dataclasses import dataclass
 from course_lib.classroom._sample import Sample
 from course_lib.experiments import store
 from course_lib.experiments._journal import Outcome
-from course_lib.experiments.hashing import code_hash
+from course_lib.hashing import code_hash
 from course_lib.registry import paper as _paper
 
 __all__ = ["Experiment", "Measurement", "Sample", "experiment", "measured"]

@@ -3,6 +3,7 @@
 import argparse
 import datetime
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -12,7 +13,7 @@ from course_lib.classroom._sample import number
 from course_lib.experiments import store
 from course_lib.experiments._catalogue import discover, orphans, select
 from course_lib.experiments._journal import Journal, Outcome, is_writable
-from course_lib.experiments.hashing import code_hash, reached
+from course_lib.hashing import code_hash, reached
 
 __all__ = ["main"]
 
@@ -306,4 +307,5 @@ def _duration(seconds: float) -> str:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stop the workers too
     sys.exit(main())

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from course_lib.experiments._journal import Journal, Outcome
-from course_lib.experiments.hashing import code_hash
+from course_lib.hashing import code_hash
 
 __all__ = ["Failure", "Task", "place", "run_seed", "run_tasks"]
 
@@ -80,7 +80,7 @@ def run_tasks(
     Args:
         tasks: what to run, in this order as far as workers are free.
         backend: one of ``BACKENDS``; None for that of a surrounding ``joblib.parallel_config``.
-        jobs: processes, -1 for one per processor; of a backend that is named here.
+        jobs: processes on this machine, -1 for one per processor; a cluster has its own size.
     """
     from joblib import Parallel, delayed
 
@@ -202,7 +202,8 @@ def _backend(name: str | None, jobs: int) -> Iterator[None]:
             register_ray()
         elif name not in (None, *BACKENDS):
             raise ValueError(f"unknown backend {name!r}: use one of {', '.join(BACKENDS)}")
-        stack.enter_context(parallel_config(name, n_jobs=jobs) if name else contextlib.nullcontext())
+        if name:
+            stack.enter_context(parallel_config(name, n_jobs=-1 if name in ("dask", "ray") else jobs))
         yield
 
 

@@ -47,7 +47,8 @@ def links(figure: Explore) -> list[tuple]:
     """What the browser ties together: source, target, and what of each."""
     state = embed_data([figure])["manager_state"]["state"]
     found = [m["state"] for m in state.values() if m["model_name"] == "LinkModel"]
-    return [(*link["source"], *link["target"]) for link in found]
+    mine = {reference(slider) for slider in parts(figure)[0]}  # the state holds every link of the process
+    return [(*link["source"], *link["target"]) for link in found if link["source"][0] in mine]
 
 
 def reference(widget: Widget) -> str:

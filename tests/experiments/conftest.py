@@ -117,26 +117,21 @@ class Lab:
         serial = () if command == "status" else ("--jobs", "1")
         return main([command, *arguments, "--package", self.package, *serial])
 
-    def process(self, command: str, *arguments: str, **options) -> subprocess.Popen:
+    def process(self, command: str, *arguments: str, **environment: str) -> subprocess.Popen:
         """A command in a process of its own."""
+        words = ("-m", "course_lib.experiments", command, *arguments, "--package", self.package)
+        return self.python(*words, **environment)
+
+    def python(self, *words: str, **environment: str) -> subprocess.Popen:
+        """A Python that finds the package, in a process group of its own."""
         path = os.pathsep.join([str(self.folder), *sys.path])
-        words = [
-            sys.executable,
-            "-m",
-            "course_lib.experiments",
-            command,
-            *arguments,
-            "--package",
-            self.package,
-        ]
         return subprocess.Popen(
-            words,
-            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+            [sys.executable, *words],
+            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
-            **options,
         )
 
     def runs(self, what: str = "noisy") -> dict[int, int]:

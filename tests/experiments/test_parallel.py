@@ -1,5 +1,6 @@
 """Many processes: equal results on every backend, and what is finished survives whatever is killed."""
 
+import json
 import os
 import signal
 import time
@@ -74,13 +75,29 @@ def test_parallel_equals_serial_though_a_worker_is_killed(lab):
     assert all(count == 2 for count in lab.runs().values())
 
 
-@pytest.mark.slow
-def test_dask_equals_loky_though_a_worker_is_killed(lab):
+@pytest.fixture
+def cluster(lab):
+    """A Dask scheduler and two workers, started as on a cluster but on this machine; gives the address."""
     pytest.importorskip("distributed", reason="the Dask backend needs dask.distributed")
+    file = lab.folder / "scheduler.json"
+    common = ("--scheduler-file", str(file), "--no-dashboard", "--host", "127.0.0.1")
+    scheduler = lab.python("-m", "distributed.cli.dask_scheduler", *common, "--port", "0")
+    workers = lab.python("-m", "distributed.cli.dask_worker", *common, "--nworkers=2", "--nthreads=1")
+    try:
+        wait_for(file.exists)
+        yield json.loads(file.read_text())["address"]
+    finally:
+        for process in (workers, scheduler):
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+
+
+@pytest.mark.slow
+def test_dask_cluster_equals_loky_though_a_worker_is_killed(lab, cluster):
     finish(lab.process("run", "--jobs", "2"))
     loky = lab.values()
     (lab.log / "kill").touch()
-    finish(lab.process("run", "noisy", "--force", "--backend", "dask", "--jobs", "2"))
+    finish(lab.process("run", "noisy", "--force", "--backend", "dask", DASK_SCHEDULER_ADDRESS=cluster))
     assert lab.values() == loky == serial_values(lab)
     assert not (lab.log / "kill").exists()  # a worker did die
     assert lab.runs("begun")[1] == 4  # loky, the killed one, its second try, serial
@@ -94,7 +111,7 @@ def test_seed_that_kills_every_worker_is_given_up(lab, backend):
         pytest.importorskip("distributed", reason="the Dask backend needs dask.distributed")
     lab.change("layers/toy.py", '        (LOG / "kill").unlink()\n', "")
     (lab.log / "kill").touch()
-    process = lab.process("run", "--backend", backend, "--jobs", "2" if backend == "loky" else "1")
+    process = lab.process("run", "--backend", backend, "--jobs", "2")
     out, _ = process.communicate(timeout=200)
     assert process.returncode == 1
     assert "3 workers died during seed 1: out of memory, or a crash?" in out

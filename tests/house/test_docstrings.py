@@ -9,7 +9,7 @@ import re
 import pytest
 
 from course_lib.registry import entries, paper
-from tests.house.test_modules import definitions, public_names
+from tests.house.test_modules import definitions, experiments, public_names
 from tests.house.tree import ROOT, assert_none, files, inside, module_name, parse
 
 
@@ -102,7 +102,7 @@ def test_every_public_object_has_a_true_docstring():
     found = []
     for path in files(ROOT / "course_lib", ".py"):
         tree = parse(path)
-        for name in {d.name for d in definitions(tree)} & {*(public_names(tree) or ())}:
+        for name in {d.name for d in definitions(tree)} & {*(public_names(tree) or experiments(tree))}:
             obj = getattr(importlib.import_module(module_name(path, ROOT)), name)
             found += [f"{inside(path, ROOT)}: {name} {fault}" for fault in general_faults(obj)]
     assert_none(sorted(found))

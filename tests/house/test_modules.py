@@ -5,7 +5,7 @@ import importlib
 
 import pytest
 
-from tests.house.tree import ROOT, assert_none, files, inside, module_name, parse, parts
+from tests.house.tree import ROOT, assert_none, called, files, inside, module_name, parse, parts
 
 MAX_LINES = 500
 MAX_ARGUMENTS = 8
@@ -19,6 +19,16 @@ def public_names(tree: ast.Module) -> list[str] | None:
                 return list(ast.literal_eval(node.value))
             return []
     return None
+
+
+def experiments(tree: ast.Module) -> list[str]:
+    """The functions marked with ``@experiment(...)``: they are what is public in a file of experiments."""
+    return [
+        definition.name
+        for definition in definitions(tree)
+        for decorator in definition.decorator_list
+        if isinstance(decorator, ast.Call) and called(decorator) == "experiment"
+    ]
 
 
 def is_lazy(tree: ast.Module) -> bool:
@@ -55,11 +65,12 @@ def unclear_publics(root) -> list[str]:
         listed = public_names(tree)
         private = any(p.startswith("_") for p in path.relative_to(root / "course_lib").with_suffix("").parts)
         docstring_only = all(isinstance(n, ast.Expr) for n in tree.body)
+        marked = experiments(tree) if path.parent.parent.name == "experiments" else []
         if listed is None:
-            if not docstring_only and (not private or path.name == "__init__.py"):
+            if not marked and not docstring_only and (not private or path.name == "__init__.py"):
                 found.append(f"{place} has no __all__")
             continue
-        public = {d.name for d in definitions(tree) if not d.name.startswith("_")}
+        public = {*marked} or {d.name for d in definitions(tree) if not d.name.startswith("_")}
         found += [f"{place}: {name} is public but not in __all__" for name in sorted(public - {*listed})]
         found += [
             f"{place}: __all__ names {name} twice" for name in {n for n in listed if listed.count(n) > 1}
@@ -174,6 +185,17 @@ def test_each_fault_of_all_is_found(plant, source, fault):
 )
 def test_modules_that_are_clear_pass(plant, source):
     assert unclear_publics(plant({"course_lib/layers/toy.py": source})) == []
+
+
+@pytest.mark.parametrize("listed", ["", "__all__ = ['f']\n"])
+def test_what_is_public_in_a_file_of_experiments_is_what_is_marked(plant, listed):
+    source = listed + "def helper(): ...\n@experiment(paper='toy-paper')\ndef f(seed): ..."
+    assert unclear_publics(plant({"course_lib/experiments/layers/toy.py": source})) == []
+    assert len(unclear_publics(plant({"course_lib/layers/toy.py": source}))) == 1
+
+
+def test_a_file_of_experiments_must_hold_one(plant):
+    assert len(unclear_publics(plant({"course_lib/experiments/layers/toy.py": "def f(seed): ..."}))) == 1
 
 
 def test_a_private_module_needs_no_all(plant):

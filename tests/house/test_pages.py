@@ -9,7 +9,7 @@ import pytest
 from course_lib.registry import chapters, papers
 from tests.house.tree import ROOT, assert_none, files, parse
 from tools.api import api_page, docstring_rst, escape, plain
-from tools.assemble import ContentsError, check, insert_below_title, navigation, write
+from tools.assemble import ContentsError, check, follow_links, insert_below_title, navigation, write
 from tools.contents import PARTS, Contents, Tried
 from tools.pages import claims_json, course_map, generate, ledger, numbers, paper_index, tomllib
 
@@ -139,6 +139,23 @@ def test_pages_lead_to_exercises_and_from_there_to_solutions():
     notebook = {"cells": [{"cell_type": "markdown", "source": "intro\n\n# Title\n\ntext"}]}
     insert_below_title(notebook, "HERE")
     assert notebook["cells"][0]["source"] == "intro\n\n# Title\n\nHERE\n\n\ntext"
+
+
+@pytest.mark.parametrize(
+    ("name", "link"),
+    [
+        ("layers/norm.ipynb", "../start/first_steps.md"),
+        ("layers/norm.ipynb", "../../book/start/first_steps.md"),
+        ("exercises/layers/norm.ipynb", "../../start/first_steps.md"),
+        ("exercises/layers/norm.ipynb", "../../book/start/first_steps.md"),
+        ("howto/learners.md", "../start/first_steps.md"),
+    ],
+)
+def test_links_to_sources_become_links_to_pages(name, link):
+    pages = {"start/first_steps": "start/first_steps.ipynb"}
+    assert follow_links(f"see [a]({link}#b) now", name, pages) == "see [a](/start/first_steps.ipynb#b) now"
+    for other in ("https://x.org/a.md", "gone.md", "#here", "/start/first_steps"):
+        assert follow_links(f"[a]({other})", name, pages) == f"[a]({other})"
 
 
 def test_the_table_of_contents_and_the_pages_agree():

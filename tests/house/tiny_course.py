@@ -124,7 +124,8 @@ COPIED = [
     "course_lib/classroom/_sample.py",
     "book/_static/custom.css",
     "book/_static/filter.js",
-    "book/_static/sliders.js",
+    "book/_static/math.js",
+    "book/_static/widgets.js",
     "book/_static/logo.svg",
 ]
 

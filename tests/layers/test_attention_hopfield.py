@@ -79,6 +79,12 @@ def test_energy_equals_its_equation_term_by_term():
     assert hopfield_energy(state, patterns, beta=2.0).item() == pytest.approx(expected, rel=1e-12)
 
 
+def test_energies_of_a_batch_are_those_of_its_members():
+    state, patterns = torch.randn(2, 3, 5).double(), torch.randn(2, 7, 5).double()
+    members = [hopfield_energy(s, x, beta=2.0) for s, x in zip(state, patterns, strict=True)]
+    torch.testing.assert_close(hopfield_energy(state, patterns, beta=2.0), torch.stack(members))
+
+
 def test_small_beta_averages_all_patterns_and_large_beta_picks_the_nearest():
     state, patterns = memory()
     mean = patterns.mean(0).expand(5, -1)

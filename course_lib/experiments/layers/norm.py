@@ -31,6 +31,18 @@ from course_lib.layers.norm import (
 from course_lib.models.transformers import GPT, VisionTransformer
 from course_lib.training.loop import evaluate, fit
 
+__all__ = [
+    "image_norms",
+    "majority",
+    "norm_free",
+    "placements_trained",
+    "random_search",
+    "recurrent_steps",
+    "tiny_batches",
+    "token_norms",
+]
+
+
 # -- Layer normalisation ---------------------------------------------------------------------------
 
 
@@ -138,6 +150,14 @@ def character_gpt(
     return GPT(vocab_size, dim, blocks, max_length=length, embed_norm=embed_norm, final_norm=final_norm)
 
 
+def torch_init_(model: nn.Module) -> nn.Module:
+    """Give every layer torch's own start: embeddings of variance 1, so that growth begins near 1."""
+    for module in model.modules():
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+    return model
+
+
 def stream_profile(model: GPT, tokens: Tensor, targets: Tensor) -> tuple[list[float], list[float]]:
     """RMS of the residual stream after every block, and the gradient norm of every block."""
     stream = model.embed(tokens).detach()
@@ -156,7 +176,7 @@ def placements_trained(seed: int) -> dict[str, float]:
     tokens, targets = text.batch(torch.Generator().manual_seed(1000 + seed), 8, 32)
     for norm in ("none", "post", "pre", "peri"):
         torch.manual_seed(seed)
-        model = character_gpt(16, 32, norm=norm, length=32)
+        model = torch_init_(character_gpt(16, 32, norm=norm, length=32))
         for moment in ("start", "trained"):
             if moment == "trained":
                 batch = partial(text.batch, batch_size=8, length=32)
@@ -275,7 +295,7 @@ class ResidualCNN(nn.Module):
         return self.out(self.norm(x).mean((2, 3)))
 
 
-@experiment(paper="evonorm", seeds=5)
+@experiment(paper="evonorm", seeds=3)
 def image_norms(seed: int) -> dict[str, float]:
     """Test accuracy after 400 steps of 32 samples, with statistics over all 32 and over 2 at a time."""
     digits, result = load("digits"), {}
@@ -378,7 +398,7 @@ def attention_entropy(model: GPT, tokens: Tensor) -> Tensor:
     return torch.stack(rows)
 
 
-@experiment(paper="relu-revival", seeds=5)
+@experiment(paper="relu-revival", seeds=3)
 def norm_free(seed: int) -> dict[str, float]:
     """Character GPTs with and without norm, with GELU, ReLU and a learned slope: loss and flat heads."""
     text, result = load("english"), {}

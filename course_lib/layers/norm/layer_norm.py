@@ -303,14 +303,14 @@ class LayerNormRNNCell(nn.Module):
         return torch.tanh(self.norm(self.from_state(state) + self.from_input(x)))
 
 
-def weight_norm_linear(x: Float[Tensor, "b i"], weight: Float[Tensor, "o i"]) -> Float[Tensor, "b o"]:
+def _weight_norm_linear(x: Float[Tensor, "b i"], weight: Float[Tensor, "o i"]) -> Float[Tensor, "b o"]:
     """A linear map whose rows are divided by their length: weight normalisation with gain one."""
     return x @ F.normalize(weight, dim=1).T
 
 
 _NORMALISERS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "batch norm": lambda x, w: batch_norm_naive(x @ w.T, w.new_ones(len(w)), w.new_zeros(len(w)), eps=1e-12),
-    "weight norm": weight_norm_linear,
+    "weight norm": _weight_norm_linear,
     "layer norm": lambda x, w: layer_norm_naive(x @ w.T, eps=1e-12),
 }
 

@@ -5,8 +5,8 @@ From the function, the hash follows every name statically, through imports and r
 definitions inside the library (functions, classes, module constants), and from those onward. What
 is hashed is their syntax tree without comments, docstrings and annotations. Left out as well is
 what only people read: the arguments of ``raise``, the message of ``assert``, methods such as
-``__repr__``; and the decorators ``experiment``, ``implements``, ``mistake`` and ``dataset``, which
-only register. Definitions are numbered in the order in which they are met, so moving one to another
+``__repr__``; and the decorators ``dataset``, ``experiment``, ``implements``, ``mistake`` and
+``specimen``, which only register. Definitions are numbered in the order in which they are met, so moving one to another
 file changes nothing. Of other packages only the name counts (``torch.exp`` is not ``math.exp``):
 their versions are recorded with a result, not hashed.
 
@@ -31,7 +31,7 @@ from functools import cache, cached_property
 from glob import glob
 from pathlib import Path
 
-from course_lib.experiments._syntax import (
+from course_lib.hashing._syntax import (
     Definition,
     Module,
     Outside,

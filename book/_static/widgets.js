@@ -1,3 +1,28 @@
+// Interactive figures on a page without a kernel: two repairs of the widget library.
+
+// It sets the labels of sliders with MathJax 2 and stumbles over MathJax 3, which the page has.
+(function () {
+  "use strict";
+  var mathjax = window.MathJax;
+  var hub = {
+    Queue: function (task) {
+      if (mathjax && mathjax.typesetPromise) {
+        mathjax.typesetPromise([task[2]]);
+      }
+    }
+  };
+  Object.defineProperty(window, "MathJax", {
+    configurable: true,
+    get: function () {
+      if (mathjax && !mathjax.Hub) {
+        Object.defineProperty(mathjax, "Hub", { value: hub });
+      }
+      return mathjax;
+    },
+    set: function (value) { mathjax = value; }
+  });
+})();
+
 // The sliders of interactive figures come without a name for screen readers, and announce the number of the
 // position instead of its value. Both stand beside the slider; this copies them to where they are read out.
 (function () {

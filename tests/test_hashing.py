@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import course_lib
-from course_lib.experiments.hashing import code_hash, reached
+from course_lib.hashing import code_hash, reached
 
 _numbers = itertools.count()
 
@@ -364,15 +364,14 @@ def interpreters() -> dict[str, str]:
 def hash_with(python: str, folder: Path) -> str:
     """The hash of AWKWARD by another interpreter, which needs nothing installed."""
     package = folder / "course_lib"
-    (package / "experiments").mkdir(parents=True, exist_ok=True)
-    for file in ("hashing.py", "_syntax.py"):
-        source = Path(course_lib.__file__).parent / "experiments" / file
-        (package / "experiments" / file).write_text(source.read_text("utf-8"), "utf-8")
-    for file in (package / "__init__.py", package / "experiments" / "__init__.py"):
-        file.write_text("")
+    (package / "hashing").mkdir(parents=True, exist_ok=True)
+    (package / "__init__.py").write_text("")
+    for file in ("__init__.py", "_syntax.py"):
+        source = Path(course_lib.__file__).parent / "hashing" / file
+        (package / "hashing" / file).write_text(source.read_text("utf-8"), "utf-8")
     (folder / "awkward_module.py").write_text(AWKWARD, "utf-8")
     script = (
-        "from course_lib.experiments.hashing import code_hash; import awkward_module as a;"
+        "from course_lib.hashing import code_hash; import awkward_module as a;"
         "print(code_hash(a.awkward), code_hash(a.Kept))"
     )
     run = subprocess.run([python, "-c", script], cwd=folder, capture_output=True, text=True, check=True)

@@ -1,6 +1,6 @@
 """Syntax trees written as a flat list of strings and references, the same on every supported Python.
 
-This is the half of :mod:`course_lib.experiments.hashing` that looks at one definition at a time: which names
+This is the half of :mod:`course_lib.hashing` that looks at one definition at a time: which names
 it uses, which of them are its own, and what of its text can change a result.
 """
 
@@ -20,7 +20,7 @@ __all__ = [
     "in_scope",
 ]
 
-_IGNORED_DECORATORS = {"dataset", "experiment", "implements", "mistake"}  # they note who, what and whence
+_IGNORED_DECORATORS = {"dataset", "experiment", "implements", "mistake", "specimen"}  # they note who, what and whence
 _DISPLAY_METHODS = {"__repr__", "__str__", "extra_repr", "_repr_html_", "_repr_mimebundle_"}
 _SKIPPED_FIELDS = {"annotation", "returns", "type_comment", "type_ignores", "type_params", "ctx", "kind"}
 _SKIPPED = (ast.Pass, ast.Import, ast.ImportFrom, ast.Global, ast.Nonlocal)
