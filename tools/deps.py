@@ -36,6 +36,7 @@ class Library:
         self.modules = {self._dotted(path): path for path in sorted((root / PACKAGE).rglob("*.py"))}
         self._direct: dict[str, set[str]] = {}
         self._files: dict[Path, list[Path]] = {}
+        self._trees: dict[str, ast.Module] = {}
 
     def _dotted(self, path: Path) -> str:
         parts = path.relative_to(self.root).with_suffix("").parts
@@ -57,12 +58,15 @@ class Library:
                 pending |= self._imports_of(name) - seen
         return {path for name in seen for path in [self.modules[name], *self._data_beside(name)]}
 
-    def imports(self, code: str, inside: str = "") -> set[str]:
+    def imports(self, code: str) -> set[str]:
         """Modules of the library that this code names; all of them where it cannot be parsed."""
         try:
             tree = ast.parse(code)
         except SyntaxError:
             return set(self.everything)
+        return self._named_in(tree)
+
+    def _named_in(self, tree: ast.Module, inside: str = "") -> set[str]:
         found: set[str] = set()
         for node in ast.walk(tree):
             if isinstance(node, ast.Import):
@@ -107,7 +111,7 @@ class Library:
 
     def _lazy(self, package: str, name: str) -> set[str]:
         """Where a package with a ``__getattr__`` finds ``name``: looked up in the package's own tables."""
-        tree = _parsed(self.modules[package].read_text("utf-8"))
+        tree = self._tree(package)
         if package == PACKAGE or not _is_lazy(tree):
             return set()
         inside = {m for m in self.modules if m.startswith(package + ".")}
@@ -121,27 +125,31 @@ class Library:
 
     def _imports_of(self, name: str) -> set[str]:
         if name not in self._direct:
-            self._direct[name] = self.imports(self._code_of_module(name), inside=name)
+            tree = self._tree(name)
+            if _is_lazy(tree):  # its table of names is no import
+                kept = [n for n in tree.body if isinstance(n, ast.Import | ast.ImportFrom | ast.ClassDef)]
+                tree = ast.Module(body=kept, type_ignores=[])
+            self._direct[name] = self._named_in(tree, inside=name)
         return self._direct[name]
 
-    def _code_of_module(self, name: str) -> str:
-        """A module's code; of a lazy package without its table of names, which is no import."""
-        text = self.modules[name].read_text("utf-8")
-        tree = _parsed(text)
-        if not _is_lazy(tree):
-            return text
-        tree.body = [
-            node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom | ast.ClassDef)
-        ]
-        return ast.unparse(tree)
+    def _tree(self, name: str) -> ast.Module:
+        if name not in self._trees:
+            self._trees[name] = _parsed(self.modules[name].read_text("utf-8"))
+        return self._trees[name]
 
     def _data_beside(self, name: str) -> set[Path]:
-        """Data files of the same stem, and those in the same folder that the module's text names."""
+        """Data files of the same stem, those in the same folder that the module's text names, and weights."""
         path = self.modules[name]
         if path.parent not in self._files:
-            self._files[path.parent] = sorted(f for f in path.parent.iterdir() if f.suffix in DATA_SUFFIXES)
+            beside = [*path.parent.iterdir(), *path.parent.glob("weights/*")]
+            self._files[path.parent] = sorted(f for f in beside if f.suffix in DATA_SUFFIXES)
         text = path.read_text("utf-8") if self._files[path.parent] else ""
-        return {f for f in self._files[path.parent] if f.stem == path.stem or f'"{f.name}"' in text}
+        return {f for f in self._files[path.parent] if f.stem == path.stem or f'"{_name_in_code(f)}"' in text}
+
+
+def _name_in_code(data: Path) -> str:
+    """How a module names a data file: ``papers.toml``, but ``@specimen("char_gpt")`` for weights."""
+    return data.stem if data.parent.name == "weights" else data.name
 
 
 def _parsed(text: str) -> ast.Module:

@@ -105,8 +105,6 @@ def write_atomically(file: Path, text: str) -> None:
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as stream:
             stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
         os.chmod(name, 0o644)
         os.replace(name, file)
     except BaseException:

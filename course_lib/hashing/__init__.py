@@ -6,9 +6,9 @@ definitions inside the library (functions, classes, module constants), and from 
 is hashed is their syntax tree without comments, docstrings and annotations. Left out as well is
 what only people read: the arguments of ``raise``, the message of ``assert``, methods such as
 ``__repr__``; and the decorators ``dataset``, ``experiment``, ``implements``, ``mistake`` and
-``specimen``, which only register. Definitions are numbered in the order in which they are met, so moving one to another
-file changes nothing. Of other packages only the name counts (``torch.exp`` is not ``math.exp``):
-their versions are recorded with a result, not hashed.
+``specimen``, which only register. Definitions are numbered in the order in which they are met, so
+moving one to another file changes nothing. Of other packages only the name counts (``torch.exp`` is
+not ``math.exp``): their versions are recorded with a result, not hashed.
 
 A static walk cannot see modules imported by a computed name, or data files. Attributes of an
 instance count with its class, which is reached where the instance is built. A module used as a
@@ -97,6 +97,8 @@ def _walk(function: Callable, packages: tuple[str, ...] | None) -> "tuple[_Libra
             f"no definition of {start.name!r} at the top level of the file of {start.module!r} (followed: "
             f"{', '.join(packages)}): only a function or class that is written there can be hashed"
         )
+    if start in library.walks:
+        return library, library.walks[start]
     order, queue = {start: None}, deque([start])
     while queue:
         for part in library.parts(queue.popleft()):
@@ -106,7 +108,8 @@ def _walk(function: Callable, packages: tuple[str, ...] | None) -> "tuple[_Libra
         if not queue:
             queue.extend(_registered(library, order))
             order.update(dict.fromkeys(queue))
-    return library, list(order)
+    library.walks[start] = list(order)
+    return library, library.walks[start]
 
 
 def _registered(library: "_Library", order: dict[Definition, None]) -> list[Definition]:
@@ -192,6 +195,7 @@ class _Library:
     def __init__(self, packages: tuple[str, ...]) -> None:
         self.packages = packages
         self.stamps: dict[str, tuple[int, int] | None] = {}
+        self.walks: dict[Definition, list[Definition]] = {}
         self._sources: dict[str, _Source | None] = {}
         self._parts: dict[Definition, list[str | Definition]] = {}
         self._resolving: set[Definition] = set()

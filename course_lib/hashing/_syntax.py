@@ -20,7 +20,8 @@ __all__ = [
     "in_scope",
 ]
 
-_IGNORED_DECORATORS = {"dataset", "experiment", "implements", "mistake", "specimen"}  # they note who, what and whence
+# These note who, what and whence, and leave the function as it is.
+_IGNORED_DECORATORS = {"dataset", "experiment", "implements", "mistake", "specimen"}
 _DISPLAY_METHODS = {"__repr__", "__str__", "extra_repr", "_repr_html_", "_repr_mimebundle_"}
 _SKIPPED_FIELDS = {"annotation", "returns", "type_comment", "type_ignores", "type_params", "ctx", "kind"}
 _SKIPPED = (ast.Pass, ast.Import, ast.ImportFrom, ast.Global, ast.Nonlocal)

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -10,8 +12,9 @@ import time
 import pytest
 
 from tests.house.tiny_course import CHAPTER, INDEX, make, plant
-from tests.house.tree import ROOT
+from tests.house.tree import ROOT, tomllib
 from tools.links import problems
+from tools.publish import publishable, requirements
 
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 
@@ -121,3 +124,39 @@ def test_the_link_check_finds_dead_links_anchors_and_other_hosts(tmp_path):
     assert problems(tmp_path, offline=False) == dead
     asked = ["a.html: loads https://cdn.example/x.js", "s.css: loads https://fonts.example/f.woff2"]
     assert problems(tmp_path, offline=True) == dead + asked
+
+
+def test_published_notebooks_install_the_library_and_lead_to_each_other():
+    cell = {"cell_type": "markdown", "metadata": {}, "source": ["See [toys](layers/toy.md#use).\n"]}
+    made = publishable({"cells": [cell], "metadata": {}}, "owner/name")
+    first, second = made["cells"]
+    assert '%pip install --quiet "course-lib[book] @ git+https://github.com/owner/name"' in first["source"]
+    assert second["source"] == "See [toys](layers/toy.ipynb#use).\n"
+    wanted = requirements("owner/name", (ROOT / "requirements.lock").read_text())
+    assert re.search(r"^torch==\d", wanted, re.MULTILINE)
+    assert "git+https://github.com/owner/name" in wanted
+
+
+def test_the_lock_pins_every_package_and_brings_no_cuda():
+    pins = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if line[0] != "#"]
+    assert all(re.match(r"[a-z0-9-]+==[\w.]+( ; .+)?$", pin) for pin in pins)
+    names = {pin.split("==")[0] for pin in pins}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = project["optional-dependencies"].values()
+    wanted = [*project["dependencies"], *(name for extra in extras for name in extra)]
+    direct = {re.match(r"[\w-]+", name)[0].lower() for name in wanted} - {"course-lib"}
+    assert direct <= names
+    assert not [name for name in names if name.startswith(("nvidia", "cuda", "triton"))]
+
+
+def test_the_buttons_for_colab_need_a_repository(built, monkeypatch):
+    """sphinx reads build/source/conf.py; here it is read with and without the address of a repository."""
+    options = {}
+    for repository in ("owner/name", ""):
+        monkeypatch.setenv("GITHUB_REPOSITORY", repository)
+        found = runpy.run_path(str(built / "build/source/conf.py"))["html_theme_options"]
+        options[repository] = found["repository_url"], found["launch_buttons"]
+    assert options[""] == ("", {})
+    address, buttons = options["owner/name"]
+    assert address == "https://github.com/owner/name"
+    assert set(buttons) >= {"colab_url", "binderhub_url"}

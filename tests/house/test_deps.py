@@ -24,6 +24,10 @@ TREE = {
     "course_lib/experiments/norm.py": "import course_lib.layers.norm\n",
     "course_lib/experiments/norm.json": "{}",
     "course_lib/experiments/conv.json": "{}",
+    "course_lib/specimens/__init__.py": "from course_lib.specimens import networks\n",
+    "course_lib/specimens/networks.py": '@specimen("char_gpt")\ndef char_gpt(seed): ...\n',
+    "course_lib/specimens/weights/char_gpt.safetensors": "",
+    "course_lib/specimens/weights/gone.safetensors": "",
 }
 NORM = {"layers/norm/__init__.py", "layers/norm/plain.py", "layers/_shapes.py", "layers/__init__.py"}
 
@@ -71,6 +75,12 @@ def test_results_count_and_only_their_own(tree):
 def test_data_named_in_the_text_counts(tree):
     found = reached(tree, "from course_lib.registry import paper")
     assert found == {"registry.py", "papers.toml"}
+
+
+def test_the_weights_of_specimens_count(tree):
+    found = reached(tree, "from course_lib.specimens import load\nload('char_gpt')")
+    modules = {"specimens/__init__.py", "specimens/networks.py"}
+    assert found == modules | {"specimens/weights/char_gpt.safetensors"}
 
 
 @pytest.mark.parametrize(

@@ -188,16 +188,22 @@ def test_stored_bytes_do_not_grow_with_depth_but_those_of_backpropagation_do():
 
 
 def test_the_parts_keep_the_contract_of_layers():
-    assert check_layer(ResidualBlock1d(3, 4, 2), torch.randn(5, 3, 9), mixes_batch=True).ok
+    assert check_layer(ResidualBlock1d(3, 4, 2), torch.randn(5, 3, 9)).ok
+    with_batch_norm = ResidualBlock1d(3, 3, 1, norm_layer=nn.BatchNorm1d)
+    assert check_layer(with_batch_norm, torch.randn(5, 3, 9), mixes_batch=True).ok
     assert check_layer(PoolAndClassify(4, 3), torch.randn(5, 4)).ok
 
 
-def test_the_residual_block_is_its_equation():
-    block = ResidualBlock1d(3, 3, 1).double()
-    x = torch.randn(5, 3, 9, dtype=torch.float64)
+@pytest.mark.parametrize("norm_layer", [None, nn.BatchNorm1d], ids=["group", "batch"])
+def test_the_residual_block_is_its_equation(norm_layer):
+    block = ResidualBlock1d(8, 8, 1, norm_layer=norm_layer).double()
+    x = torch.randn(5, 8, 9, dtype=torch.float64)
 
     def normalise(h):
-        return (h - h.mean((0, 2), keepdim=True)) / (h.var((0, 2), correction=0, keepdim=True) + 1e-5).sqrt()
+        groups = h.view(5, 4, 2, 9) if norm_layer is None else h
+        axes = (2, 3) if norm_layer is None else (0, 2)
+        mean, variance = groups.mean(axes, keepdim=True), groups.var(axes, correction=0, keepdim=True)
+        return ((groups - mean) / (variance + 1e-5).sqrt()).view_as(h)
 
     first, second = block.residual[0].weight, block.residual[3].weight
     inner = normalise(F.conv1d(x, first, padding=1)).relu()

@@ -229,6 +229,9 @@ def test_the_hierarchy_learns_without_any_gradient_and_is_blind_to_repeated_fram
     assert errors[-1] < errors[0]
     assert (model.predict(sequences) == y).all()
     assert not any(p.requires_grad for p in model.parameters())
+    by_steps = model.weight
+    model.weight = torch.zeros_like(by_steps)
+    torch.testing.assert_close(model.fit_output(sequences, y, steps=30).weight, by_steps)
     slow = [x.repeat_interleave(3, dim=0) for x in sequences]
     torch.testing.assert_close(model(slow), model(sequences))
     assert torch.equal(model.predict(slow), y)
@@ -249,9 +252,7 @@ def test_a_growing_grid_serves_as_a_map_of_the_hierarchy():
     sequences, y = corners()
     model = HierarchicalSOM(GrowingGrid(2, max_units=16), GrowingGrid(16, max_units=9), 2, num_points=8)
     model.fit_maps(sequences, steps=200)
-    for _ in range(30):
-        model.train_step(sequences, y)
-    assert (model.predict(sequences) == y).all()
+    assert (model.fit_output(sequences, y, steps=30).predict(sequences) == y).all()
 
 
 def test_the_control_sees_repeated_frames():

@@ -169,7 +169,7 @@ def stream_profile(model: GPT, tokens: Tensor, targets: Tensor) -> tuple[list[fl
     return rms, gradient_norm_profile(model.blocks, stream, loss)
 
 
-@experiment(paper="peri-ln", seeds=3)
+@experiment(paper="peri-ln", seeds=5)
 def placements_trained(seed: int) -> dict[str, float]:
     """16 blocks, four placements, 100 steps at rate 3e-3: the stream before and after, loss, divergence."""
     text, result = load("english"), {}
@@ -243,7 +243,7 @@ def majority_batch(
             return tokens, counts.argmax(-1, keepdim=True).expand(-1, length)
 
 
-@experiment(paper="layernorm-expressivity", seeds=5)
+@experiment(paper="layernorm-expressivity", seeds=10)
 def majority(seed: int) -> dict[str, float]:
     """Majority of five classes, four norms: steps to 90 % accuracy, final accuracy, angle of the queries."""
     result = {}
@@ -295,7 +295,7 @@ class ResidualCNN(nn.Module):
         return self.out(self.norm(x).mean((2, 3)))
 
 
-@experiment(paper="evonorm", seeds=3)
+@experiment(paper="evonorm", seeds=5)
 def image_norms(seed: int) -> dict[str, float]:
     """Test accuracy after 400 steps of 32 samples, with statistics over all 32 and over 2 at a time."""
     digits, result = load("digits"), {}
@@ -398,7 +398,7 @@ def attention_entropy(model: GPT, tokens: Tensor) -> Tensor:
     return torch.stack(rows)
 
 
-@experiment(paper="relu-revival", seeds=3)
+@experiment(paper="relu-revival", seeds=5)
 def norm_free(seed: int) -> dict[str, float]:
     """Character GPTs with and without norm, with GELU, ReLU and a learned slope: loss and flat heads."""
     text, result = load("english"), {}

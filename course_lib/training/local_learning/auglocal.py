@@ -114,33 +114,45 @@ class PoolAndClassify(nn.Module):
 
 
 class ResidualBlock1d(nn.Module):
-    r"""Two convolutions along a signal, with batch normalisation, around a shortcut.
+    r"""Two normalised convolutions along a signal, around a shortcut.
 
-    .. math:: y = \mathrm{ReLU}\bigl(S(x) + \mathrm{BN}(W_2 * \mathrm{ReLU}(\mathrm{BN}(W_1 * x)))\bigr)
+    .. math:: y = \mathrm{ReLU}\bigl(S(x) + N(W_2 * \mathrm{ReLU}(N(W_1 * x)))\bigr)
 
     Args:
         in_channels: channels of the input.
         channels: channels of the output.
         stride: of the first convolution and of the shortcut S; S is the identity where the shape stays.
+        norm_layer: called with ``channels`` for each N; group normalisation (4 groups, or 1) unless given.
 
     Shape: ``(b, in_channels, t)`` to ``(b, channels, ceil(t / stride))``.
 
     Raises:
         ValueError: for a wrong number of channels.
 
+    Residual networks have batch norms in this place (``norm_layer=nn.BatchNorm1d``). In local training the inputs of
+    a layer drift while those below learn, and the running averages that evaluation uses lag behind.
+
     >>> ResidualBlock1d(4, 6, 2)(torch.randn(2, 4, 7)).shape
     torch.Size([2, 6, 4])
     """
 
-    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        stride: int,
+        *,
+        norm_layer: Callable[[int], nn.Module] | None = None,
+    ) -> None:
         super().__init__()
+        norm_layer = _group_norm if norm_layer is None else norm_layer
         self.in_channels = in_channels
         self.residual = nn.Sequential(
             nn.Conv1d(in_channels, channels, 3, stride=stride, padding=1, bias=False),
-            nn.BatchNorm1d(channels),
+            norm_layer(channels),
             nn.ReLU(),
             nn.Conv1d(channels, channels, 3, padding=1, bias=False),
-            nn.BatchNorm1d(channels),
+            norm_layer(channels),
         )
         same = in_channels == channels and stride == 1
         self.shortcut = (
@@ -151,6 +163,10 @@ class ResidualBlock1d(nn.Module):
         if x.shape[1] != self.in_channels:
             raise ValueError(f"expected {self.in_channels} channels along axis 1, got shape {tuple(x.shape)}")
         return (self.shortcut(x) + self.residual(x)).relu()
+
+
+def _group_norm(channels: int) -> nn.Module:
+    return nn.GroupNorm(1 if channels % 4 else 4, channels)
 
 
 @implements("auglocal")

@@ -419,11 +419,23 @@ class HierarchicalSOM(nn.Module):
         distance = self.paths(self.vectors(sequences))
         return F.normalize(torch.exp(-(distance - distance.amin(-1, keepdim=True)) / self.spread), dim=-1)
 
-    @torch.no_grad()
+    def fit_output(
+        self, sequences: Sequence[Float[Tensor, "_ d"]], y: Int[Tensor, "b"], *, steps: int
+    ) -> "HierarchicalSOM":
+        """Teach the output layer, ``steps`` times the delta rule on all sequences; fit the maps first."""
+        self._require_fitted()
+        activity = self(sequences)  # the maps stay as they are: once is enough
+        for _ in range(steps):
+            self._learn(activity, y)
+        return self
+
     def train_step(self, sequences: Sequence[Float[Tensor, "_ d"]], y: Int[Tensor, "b"]) -> dict[str, float]:
         """One step of the delta rule on the output layer; fit the maps first."""
         self._require_fitted()
-        activity, target = self(sequences), F.one_hot(y, self.num_classes).to(self.weight)
+        return self._learn(self(sequences), y)
+
+    def _learn(self, activity: Tensor, y: Tensor) -> dict[str, float]:
+        target = F.one_hot(y, self.num_classes).to(self.weight)
         self.weight = delta_rule(self.weight, activity, target, self.lr)
         return {"error": (target - activity @ self.weight.T).square().mean().item()}
 
