@@ -44,7 +44,7 @@ help: ## show this list
 setup: $(READY) ## virtual environment with everything, from requirements.lock
 
 $(PY):
-	@for p in $(PYTHON) python3 python3.13 python3.12 python3.11 python3.10; do \
+	@found=; for p in $(PYTHON) python3 python3.13 python3.12 python3.11 python3.10; do \
 	  if $$p -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then found=$$p; break; fi; \
 	done; \
 	if [ -z "$$found" ]; then echo "Python 3.10 or newer is needed; make PYTHON=/path/to/python3 ..."; exit 1; fi; \
