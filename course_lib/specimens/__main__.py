@@ -32,7 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m course_lib.specimens", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="status | build")
-    status = commands.add_parser("status", help="which weights are fresh, stale, untested, damaged or missing")
+    status = commands.add_parser(
+        "status", help="which weights are fresh, stale, untested, damaged or missing"
+    )
     status.set_defaults(command=_status)
     status.add_argument("--check", action="store_true", help="exit with 1 unless all are fresh")
     build = commands.add_parser("build", help="train what is not fresh and store it in the package")
@@ -81,7 +83,9 @@ def _details(each: Specimen, state: str) -> str:
 def _orphans(chosen: list[Specimen]) -> list[Path]:
     """Weights without a recipe."""
     files = {each.shipped for each in chosen}
-    return sorted(f for folder in {f.parent for f in files} for f in folder.glob("*.safetensors") if f not in files)
+    return sorted(
+        f for folder in {f.parent for f in files} for f in folder.glob("*.safetensors") if f not in files
+    )
 
 
 if __name__ == "__main__":

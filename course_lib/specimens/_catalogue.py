@@ -41,7 +41,9 @@ def specimen(
                 )
         known = _specimens.get(name)
         if known is not None and known.recipe.__module__ != recipe.__module__:
-            raise ValueError(f"{recipe.__module__} and {known.recipe.__module__} both name a specimen {name!r}")
+            raise ValueError(
+                f"{recipe.__module__} and {known.recipe.__module__} both name a specimen {name!r}"
+            )
         _specimens[name] = Specimen(name, recipe, build, accept)
         return recipe
 

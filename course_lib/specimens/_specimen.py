@@ -128,12 +128,16 @@ class Specimen:
         """
         builder = f"{self.build.__module__}.{self.build.__qualname__}"
         if builder not in reached(self.recipe):
-            raise ValueError(f"the recipe of {self.name!r} must call {builder}, which rebuilds its network later")
+            raise ValueError(
+                f"the recipe of {self.name!r} must call {builder}, which rebuilds its network later"
+            )
         start = time.perf_counter()
         with _seeded(seed), _one_thread():
             state = self.recipe(seed).state_dict()
         seconds = float(f"{time.perf_counter() - start:.3g}")
-        full = {key: t.detach().cpu().clone(memory_format=torch.contiguous_format) for key, t in state.items()}
+        full = {
+            key: t.detach().cpu().clone(memory_format=torch.contiguous_format) for key, t in state.items()
+        }
         half = {key: _halved(t) for key, t in full.items()}
         try:
             tensors, checks = half, self.test(half)

@@ -10,6 +10,13 @@ import pytest
 from course_lib.experiments import measured
 
 
+def need_cluster():
+    """A real Dask cluster takes minutes to start, lose workers and recover on a small machine: only on request."""
+    if not os.environ.get("COURSE_CLUSTER"):
+        pytest.skip("set COURSE_CLUSTER=1 to try a Dask cluster on this machine")
+    pytest.importorskip("distributed", reason="the Dask backend needs dask.distributed")
+
+
 def wait_for(condition, seconds=60.0):
     deadline = time.monotonic() + seconds
     while not condition():
@@ -108,7 +115,7 @@ def test_dask_cluster_equals_loky_though_a_worker_is_killed(lab, cluster):
 @pytest.mark.parametrize("backend", ["loky", "dask"])
 def test_seed_that_kills_every_worker_is_given_up(lab, backend):
     if backend == "dask":
-        pytest.importorskip("distributed", reason="the Dask backend needs dask.distributed")
+        need_cluster()
     lab.change("layers/toy.py", '        (LOG / "kill").unlink()\n', "")
     (lab.log / "kill").touch()
     process = lab.process("run", "--backend", backend, "--jobs", "2")

@@ -1,6 +1,5 @@
 """The trained claims of layers/attention. Each function trains for one seed and returns a few numbers."""
 
-from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -53,20 +52,17 @@ def widened_block(mixer: nn.Module, dim: int, budget: int) -> TransformerBlock:
 WIDTH, LENGTH = 64, 64
 
 
-def train_gpt(
-    blocks: list[nn.Module], text: Text, *, steps: int, seed: int, callbacks: tuple[Callable, ...] = ()
-) -> GPT:
-    """A character model around the blocks, trained on windows of 64 characters, 8 at a time."""
+def train_gpt(blocks: list[nn.Module], text: Text, *, steps: int, seed: int) -> GPT:
+    """A character model around the blocks, trained on windows of 64 characters, 16 at a time."""
     model = GPT(load("english").vocab_size, WIDTH, blocks, max_length=LENGTH)
     fit(
         model,
-        partial(text.batch, batch_size=8, length=LENGTH),
+        partial(text.batch, batch_size=16, length=LENGTH),
         steps=steps,
-        lr=3e-3,
+        lr=6e-3,
         schedule=cosine_schedule(warmup=20),
         clip=1.0,
         seed=seed,
-        callbacks=callbacks,
     )
     return model
 
@@ -76,7 +72,7 @@ def validation_loss(model: GPT) -> float:
     return evaluate(model, load("english").validation.windows(LENGTH, limit=200), metric="loss")
 
 
-@experiment(paper="multi-query-attention", seeds=3)
+@experiment(paper="multi-query-attention", seeds=5)
 def shared_keys(seed: int) -> dict[str, float]:
     """Validation loss with 8 heads, with 8 heads on one key-value head, with one head; equal parameters."""
     mixers = {
@@ -105,9 +101,9 @@ def persistent_memory(seed: int) -> dict[str, float]:
         return ResidualSublayer(mixer, WIDTH, norm="pre")
 
     arms = {
-        "standard": lambda: [TransformerBlock(WIDTH, 4, causal=True) for _ in range(3)],
-        "slots": lambda: [attention(AllAttention(WIDTH, 4, 260, causal=True)) for _ in range(3)],
-        "attention": lambda: [attention(MultiHeadAttention(WIDTH, 4, causal=True)) for _ in range(9)],
+        "standard": lambda: [TransformerBlock(WIDTH, 4, causal=True) for _ in range(2)],
+        "slots": lambda: [attention(AllAttention(WIDTH, 4, 260, causal=True)) for _ in range(2)],
+        "attention": lambda: [attention(MultiHeadAttention(WIDTH, 4, causal=True)) for _ in range(6)],
     }
     text, result = load("english").train, {}
     for name, make_blocks in arms.items():
@@ -126,45 +122,42 @@ LABELS, TOKENS, CUE_WIDTH = 6, 40, 24
 
 
 class LabelClassifier(nn.Module):
-    """Label attention, mean over positions, linear read-out from all blocks to all labels."""
+    """Label attention, mean over positions, linear read-out from all blocks to all labels.
 
-    def __init__(self) -> None:
+    Without the residual the read-out sees nothing but what the heads have found.
+    """
+
+    def __init__(self, *, residual: bool) -> None:
         super().__init__()
+        self.residual = residual
         self.embedding = nn.Embedding(TOKENS, CUE_WIDTH)
         self.attention = LabelAttention(CUE_WIDTH, LABELS, 10, head_dim=6)
-        self.out = nn.Linear(10 * LABELS, LABELS)
+        self.out = nn.Linear((10 if residual else 6) * LABELS, LABELS)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return self.out(self.attention(self.embedding(tokens)).mean(1))
+        x = self.embedding(tokens)
+        return self.out(
+            self.attention(x).mean(1) if self.residual else self.attention.contexts(x)[0].flatten(1)
+        )
 
     def weights(self, tokens: Tensor) -> Tensor:
         """Where each head looks, ``(b, h, s)``."""
         return self.attention.contexts(self.embedding(tokens))[1]
 
 
-class ContextClassifier(LabelClassifier):
-    """The same without the residual: the read-out sees nothing but what the heads have found."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.out = nn.Linear(self.attention.head_dim * LABELS, LABELS)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        return self.out(self.attention.contexts(self.embedding(tokens))[0].flatten(1))
-
-
 class SelfAttentionClassifier(nn.Module):
-    """Multi-head self-attention, residual, mean over positions, linear read-out."""
+    """Multi-head self-attention, mean over positions, linear read-out; with or without a residual."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, residual: bool) -> None:
         super().__init__()
+        self.residual = residual
         self.embedding = nn.Embedding(TOKENS, CUE_WIDTH)
         self.attention = MultiHeadAttention(CUE_WIDTH, LABELS)
         self.out = nn.Linear(CUE_WIDTH, LABELS)
 
     def forward(self, tokens: Tensor) -> Tensor:
         x = self.embedding(tokens)
-        return self.out((x + self.attention(x)).mean(1))
+        return self.out((x * self.residual + self.attention(x)).mean(1))
 
     def weights(self, tokens: Tensor) -> Tensor:
         """Where each head looks, ``(b, h, s)``: the mean over its queries."""
@@ -182,11 +175,16 @@ def matched_mass(weights: Tensor, tokens: Tensor, present: Tensor) -> float:
     return mass[heads, labels].mean().item()
 
 
-@experiment(paper="label-attention-layer", seeds=5)
+@experiment(paper="label-attention-layer", seeds=10)
 def label_heads(seed: int) -> dict[str, float]:
-    """F1 over labels and attention on the matched label's cues, after 400 steps, for three classifiers."""
+    """F1, and attention on the matched label's cues, after 400 steps; with and without a residual."""
     data, result = load("multi_label_cues", seed=seed), {}
-    models = {"label": LabelClassifier, "context": ContextClassifier, "self": SelfAttentionClassifier}
+    models = {
+        "label": partial(LabelClassifier, residual=True),
+        "self": partial(SelfAttentionClassifier, residual=True),
+        "label_alone": partial(LabelClassifier, residual=False),
+        "self_alone": partial(SelfAttentionClassifier, residual=False),
+    }
     for name, make_model in models.items():
         torch.manual_seed(seed)
         model = make_model()
@@ -198,8 +196,8 @@ def label_heads(seed: int) -> dict[str, float]:
             result[f"{name}_f1"] = (2 * hits / (found.sum() + present.sum())).item()
             result[f"{name}_mass"] = matched_mass(model.weights(data.test.x), data.test.x, present)
         result[f"{name}_parameters"] = count(model)
-    result["label_margin"] = result["label_mass"] - result["self_mass"]
-    result["context_margin"] = result["context_mass"] - result["self_mass"]
+    result["margin"] = result["label_mass"] - result["self_mass"]
+    result["margin_alone"] = result["label_alone_mass"] - result["self_alone_mass"]
     return result
 
 
@@ -220,10 +218,14 @@ class ObjectClassifier(nn.Module):
         return self.out(self.block(self.embed(objects) + self.position).flatten(1))
 
 
-@experiment(paper="dual-attention-transformer", seeds=5)
+@experiment(paper="dual-attention-transformer", seeds=8)
 def same_or_different(seed: int) -> dict[str, float]:
     """Test accuracy on AAA, AAB, ABA, ABB, ABC with objects never seen, from 100, 300 and 1000 examples."""
-    mixers = {"sensory": partial(MultiHeadAttention, 32, 4), "dual": partial(DualAttention, 32, 2, 2)}
+    mixers = {
+        "sensory": partial(MultiHeadAttention, 32, 4),
+        "dual": partial(DualAttention, 32, 2, 2),
+        "symmetric": partial(DualAttention, 32, 2, 2, symmetric=True),
+    }
     budget, result = count(TransformerBlock(32, 4, mixer=mixers["dual"]())), {}
     for n in (100, 300, 1000):
         data = load("object_patterns", n=n, seed=seed)
@@ -233,7 +235,8 @@ def same_or_different(seed: int) -> dict[str, float]:
             fit(model, data.train, steps=500, batch_size=50, lr=3e-3, seed=seed)
             result[f"{name}_{n}"] = evaluate(model, data.test)
             result[f"{name}_parameters"] = count(model)
-        result[f"gain_{n}"] = result[f"dual_{n}"] - result[f"sensory_{n}"]
+        for name in ("dual", "symmetric"):
+            result[f"{name}_gain_{n}"] = result[f"{name}_{n}"] - result[f"sensory_{n}"]
     return result
 
 
@@ -276,7 +279,12 @@ def shifted_pixels(seed: int) -> dict[str, float]:
 
 # -- Subsampled attention --------------------------------------------------------------------------
 
-PATHWAY_STEPS, DENSE_FROM, RATE = 600, 510, 4
+PATHWAY_STEPS, DENSE_FROM, RATE, LOCALITY = 400, 340, 4, 8.0
+
+
+def flat_then_falling(step: int, steps: int) -> float:
+    """The full rate until the dense phase begins, then down to zero: dense steps must not come too cold."""
+    return min(1.0, (step + 1) / 20, (steps - step) / (steps - DENSE_FROM))
 
 
 @experiment(paper="stochastically-subsampled-attention", seeds=3)
@@ -291,9 +299,19 @@ def random_pathways(seed: int) -> dict[str, float]:
 
     for name, rate in (("dense", 1), ("subsampled", RATE)):
         torch.manual_seed(seed)
-        mixers = [SubsampledAttention(WIDTH, 4, rate, causal=True) for _ in range(3)]
+        mixers = [SubsampledAttention(WIDTH, 4, rate, locality=LOCALITY, causal=True) for _ in range(3)]
         blocks = [TransformerBlock(WIDTH, 4, mixer=mixer) for mixer in mixers]
-        model = train_gpt(blocks, text, steps=PATHWAY_STEPS, seed=seed, callbacks=(densify,))
+        model = GPT(load("english").vocab_size, WIDTH, blocks, max_length=LENGTH)
+        fit(
+            model,
+            partial(text.batch, batch_size=16, length=LENGTH),
+            steps=PATHWAY_STEPS,
+            lr=6e-3,
+            schedule=flat_then_falling,
+            clip=1.0,
+            seed=seed,
+            callbacks=[densify],
+        )
         result[name] = validation_loss(model)
         result[f"{name}_train"] = evaluate(model, text.windows(LENGTH, limit=200), metric="loss")
     set_rate(model, RATE)

@@ -129,8 +129,8 @@ class ResidualBlock1d(nn.Module):
     Raises:
         ValueError: for a wrong number of channels.
 
-    Residual networks have batch norms in this place (``norm_layer=nn.BatchNorm1d``). In local training the inputs
-    of a layer drift while those below learn, and the running averages that evaluation uses lag behind.
+    Residual networks have batch norms in this place (``norm_layer=nn.BatchNorm1d``). In local training the
+    inputs of a layer drift while those below learn, and the running averages of evaluation lag behind.
 
     >>> ResidualBlock1d(4, 6, 2)(torch.randn(2, 4, 7)).shape
     torch.Size([2, 6, 4])

@@ -178,7 +178,7 @@ class GrowingGrid(SelfOrganizingMap):
     """A map that starts with 2 by 2 units and inserts a row or a column where most inputs arrive.
 
     Growth: after every ``patience`` inputs per unit, the unit that won most often and, of its direct
-        neighbours on the
+    neighbours on the
     grid, the one whose weights are farthest get a whole row or column between them, each new unit half-way
     between its two neighbours. Then fine-tuning on the grown grid with a falling step.
 
@@ -370,7 +370,7 @@ class HierarchicalSOM(nn.Module):
     https://arxiv.org/abs/2104.14870
 
     Inferred: s is the mean squared distance from a training vector to its winner, and the activity is divided
-        by its
+    by its
     length, so that one step of the delta rule fits all sequences.
 
     >>> model = HierarchicalSOM(SelfOrganizingMap(4, 4, 6), SelfOrganizingMap(3, 3, 10), 2, num_points=5)

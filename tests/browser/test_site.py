@@ -1,0 +1,208 @@
+"""The book as ``make book OFFLINE=1`` makes it, read in a real browser that reaches no other host."""
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from tests.house.tree import ROOT
+from tools.contents import Contents
+from tools.deps import notebooks
+from tools.vendor import vendored_files
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+PAGES = Contents.read(ROOT).pages
+SOURCES = ("book", "course_lib", "exercises", "solutions", "tools", "_config.yml", "_toc.yml")
+VIEW = 'script[type="application/vnd.jupyter.widget-view+json"]'
+
+# Formulas and interactive figures are made after the page is loaded.
+READY = """async () => {
+  if (document.querySelector(".math") && !window.MathJax?.startup?.promise) return false;
+  await window.MathJax?.startup?.promise;
+  const figures = document.querySelectorAll('.course-explore').length;
+  return figures >= document.querySelectorAll('VIEW').length;
+}""".replace("VIEW", VIEW)
+
+# Dollars and backslashes that a reader would see, code left out.
+RAW_MATHS = r"""() => {
+  const walker = document.createTreeWalker(document.querySelector("article"), NodeFilter.SHOW_TEXT);
+  const found = [];
+  while (walker.nextNode()) {
+    const node = walker.currentNode;
+    const code = node.parentElement.closest("pre, code, script, style, mjx-container, .sig");
+    if (!code && /\$\$|\\[([]|\\[a-z]+\{/.test(node.data)) found.push(node.data.trim().slice(0, 80));
+  }
+  return found;
+}"""
+
+UNSET_MATHS = """() => [...document.querySelectorAll("article .math")]
+  .filter(part => !part.querySelector("mjx-container") || part.querySelector("mjx-merror"))
+  .map(part => part.textContent.slice(0, 80))"""
+
+# Text whose contrast with what lies behind it is below WCAG's 4.5 (3 for headings); disabled and hidden text left out.
+FAINT_TEXT = """() => {
+  const parse = text => (text.match(/[\\d.]+/g) || [0, 0, 0, 0]).map(Number);
+  const over = (top, under) => {
+    const alpha = top.length > 3 ? top[3] : 1;
+    return [0, 1, 2].map(i => alpha * top[i] + (1 - alpha) * under[i]);
+  };
+  const behind = element => {
+    if (!element) return [255, 255, 255];
+    return over(parse(getComputedStyle(element).backgroundColor), behind(element.parentElement));
+  };
+  const light = colour => {
+    const [r, g, b] = colour.map(c => (c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const found = {};
+  const chosen = "p, li, td, th, dt, h1, h2, h3, a, label, output, figcaption, .widget-label, .widget-readout, .verdict";
+  for (const element of document.querySelectorAll(chosen)) {
+    if (!element.closest("article") || !element.textContent.trim() || !element.checkVisibility()) continue;
+    const back = behind(element);
+    const lights = [light(over(parse(getComputedStyle(element).color), back)), light(back)].sort((a, b) => a - b);
+    const contrast = (lights[1] + 0.05) / (lights[0] + 0.05);
+    const where = element.tagName.toLowerCase() + "." + element.className;
+    if (contrast < (/^H[123]$/.test(element.tagName) ? 3 : 4.5)) {
+      found[where] = contrast.toFixed(2) + " " + where + ": " + element.textContent.trim().slice(0, 40);
+    }
+  }
+  return Object.values(found);
+}"""
+
+TOO_WIDE = """() => {
+  const page = document.documentElement;
+  if (page.scrollWidth <= page.clientWidth) return [];
+  const wide = [...document.querySelectorAll("main *")]
+    .filter(e => e.checkVisibility() && e.getBoundingClientRect().right > page.clientWidth + 1)
+    .map(e => e.tagName.toLowerCase() + "." + e.className);
+  return [page.scrollWidth + " > " + page.clientWidth, ...wide.slice(0, 5)];
+}"""
+
+NAMELESS_IMAGES = """() => [...document.images]
+  .filter(i => !i.hasAttribute("alt") || (i.closest("article") && !i.alt.trim()))
+  .map(i => i.src.slice(0, 80))"""
+
+FRAMES = """figure => [...figure.querySelectorAll("img")]
+  .filter(i => i.checkVisibility({visibilityProperty: true}) && i.width > 0)
+  .map(i => [i.src.length, i.src.slice(-200), i.alt])"""
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *arguments) -> None:
+        """A test prints nothing."""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The address of the book, built to stand alone from the notebooks that are executed already."""
+    pytest.importorskip("playwright", reason="Playwright is not installed")
+    missing = [str(target) for target in notebooks(ROOT).values() if not (ROOT / target).exists()]
+    if missing:
+        pytest.skip(f"not executed yet (make notebooks): {', '.join(missing)}")
+    _require_packages()
+    root = _tree(tmp_path_factory.mktemp("site"))
+    environment = {**os.environ, "OFFLINE": "1", "PYTHONPATH": str(root), "PYTHONWARNINGS": ""}
+    for tool in ("assemble", "build_site"):  # what the rule of `make book` runs
+        command = [sys.executable, f"tools/{tool}.py"]
+        done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
+        if done.returncode:
+            pytest.fail(f"tools/{tool}.py failed:\n{done.stdout}{done.stderr}", pytrace=False)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(root / "build/html")))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def _require_packages() -> None:
+    """Have npm's packages in the cache of ``make book``."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("npm_config_fetch_retries", "0")
+        try:
+            vendored_files(ROOT / "build/vendor")
+        except (SystemExit, subprocess.CalledProcessError) as error:
+            pytest.skip(f"the JavaScript packages cannot be had: {error}")
+
+
+def _tree(root):
+    """The repository with a ``build`` of its own, so that nobody's site is changed."""
+    for name in SOURCES:
+        (root / name).symlink_to(ROOT / name)
+    (root / "build").mkdir()
+    for name in ("notebooks", "vendor"):
+        (root / "build" / name).symlink_to(ROOT / "build" / name)
+    return root
+
+
+def visit(watched, address: str):
+    """Open a page and wait until nothing of it is missing."""
+    page = watched.page
+    page.goto(address, wait_until="load")
+    page.wait_for_function(READY)
+    return page
+
+
+def test_the_pages_tested_are_all_of_the_book():
+    assert {"index", "papers", "claims", "start/first_steps", "layers/norm"} <= set(PAGES)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_is_complete_in_light_and_dark_on_a_laptop_and_a_phone(site, watched, name):
+    page = visit(watched, f"{site}/{name}.html")
+    assert page.evaluate(UNSET_MATHS) == []
+    assert page.evaluate(RAW_MATHS) == []
+    assert page.evaluate(NAMELESS_IMAGES) == []
+    grounds = []
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        page.wait_for_selector(f'html[data-theme="{scheme}"]', state="attached")
+        assert page.evaluate(FAINT_TEXT) == [], scheme
+        grounds.append(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+        for width in (1280, 390):
+            page.set_viewport_size({"width": width, "height": 844})
+            page.wait_for_timeout(100)  # a resize is handled in the next frames
+            assert page.evaluate(TOO_WIDE) == [], f"{scheme}, {width} px"
+    assert grounds[0] != grounds[1]
+    assert watched.faults == []
+
+
+def test_formulas_are_set_where_the_course_has_formulas(site, watched):
+    page = visit(watched, f"{site}/layers/norm.html")
+    assert page.locator("article .math mjx-container").count() >= 20
+
+
+def test_every_slider_moves_its_figure_by_keyboard(site, watched):
+    moved = []
+    for name in PAGES:
+        page = visit(watched, f"{site}/{name}.html")
+        for figure in page.locator(".course-explore").all():
+            for slider in figure.locator("[role=slider]").all():
+                moved.append(_move(figure, slider))
+    assert moved
+    assert all(before != after for before, after in moved)
+    assert watched.faults == []
+
+
+def _move(figure, slider) -> tuple[list, list]:
+    """What is seen before and after a press of the right arrow: setting, drawing and its description."""
+
+    def seen() -> list:
+        frames = figure.evaluate(FRAMES)
+        assert len(frames) == 1
+        return [slider.get_attribute("aria-valuetext"), *frames[0]]
+
+    return seen(), seen()
+
+
+def test_the_filter_of_the_papers_hides_what_does_not_fit(site, watched):
+    page = visit(watched, f"{site}/papers.html")
+    total = page.locator(".filterable tbody tr").count()
+    assert total == 421
