@@ -15,7 +15,7 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str):
-    """Load a part of the course (``course_lib.layers``) on first use, so that ``import course_lib`` stays light."""
+    """Load a part of the course on first use, so that ``import course_lib`` stays light."""
     try:
         return importlib.import_module(f"{__name__}.{name}")
     except ModuleNotFoundError as error:

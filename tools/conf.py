@@ -1,5 +1,6 @@
 """Sphinx's configuration: _config.yml in Jupyter Book's format, and what depends on the build at hand."""
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -58,6 +59,12 @@ else:
         },
         f"{_widgets[1:-1]}/embed-amd.js": {"crossorigin": "anonymous"},
     }
+
+# Sphinx copies style sheets and scripts only when it writes some page, so a change of them must change pages.
+_static = hashlib.sha256()
+for _path in sorted((HERE / "_static").rglob("*.*")):
+    _static.update(_path.read_bytes())
+html_context = {**_config["html_context"], "static_files": _static.hexdigest()}
 
 
 def setup(app: Sphinx) -> None:

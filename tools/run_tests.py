@@ -21,6 +21,8 @@ def command(root: Path, arguments: list[str]) -> list[str]:
     executed = [target for source, target in notebooks(root).items() if source.parts[0] != "exercises"]
     options = ["-n", os.environ.get("JOBS", str(os.cpu_count() or 2)), "--dist", "loadfile"]
     nbval = ["--nbval", f"--nbval-sanitize-with={SANITIZE}", f"--nbval-cell-timeout={CELL_TIMEOUT}"]
+    if not sys.stdout.isatty():
+        options.append("--color=no")  # nbval colours its reports otherwise
     return [sys.executable, "-m", "pytest", *options, *nbval, *arguments, "tests", *map(str, executed)]
 
 

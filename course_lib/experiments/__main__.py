@@ -28,6 +28,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, ModuleNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader stopped reading (``| head``): no error
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("\nStopped. Finished seeds are kept: the same command goes on from here.", file=sys.stderr)
         return 130

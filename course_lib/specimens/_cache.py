@@ -1,4 +1,4 @@
-"""Where networks are kept that were trained on this machine, and how two processes keep out of each other's way."""
+"""Where networks are kept that were trained here, and how two processes keep out of each other's way."""
 
 import os
 import sys

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
 __all__ = ["Check", "Damaged", "Record", "Weights", "read", "write"]
@@ -103,9 +103,10 @@ def read(file: Path) -> Weights | None:
         Damaged: if it cannot be read, is no specimen, or was changed.
     """
     try:
-        with safe_open(file, framework="pt") as stored:
-            facts = json.loads((stored.metadata() or {}).get("specimen", "null"))
-            tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118: it is no dictionary
+        content = file.read_bytes()
+        tensors = load(content)
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        facts = json.loads(header.get("__metadata__", {}).get("specimen", "null"))
     except FileNotFoundError:
         return None
     except (OSError, SafetensorError, ValueError) as error:

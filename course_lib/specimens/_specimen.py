@@ -77,7 +77,7 @@ class Specimen:
         if not kept:
             _unstored[key] = found
             self._say(
-                f"it cannot be kept in {self.cached(seed).parent} and will be trained again by the next process; "
+                f"it cannot be kept in {self.cached(seed).parent}, so the next process will train it again; "
                 "set COURSE_CACHE to a folder that can be written"
             )
         return found
@@ -158,7 +158,7 @@ class Specimen:
         if not checks or not all(check.passed for check in checks):
             listed = "\n".join(f"  {check}" for check in checks) or "  the test checks nothing"
             raise AcceptanceError(
-                f"{self.name} does not pass its acceptance test, so nothing may be concluded from it:\n{listed}"
+                f"{self.name} does not pass its acceptance test; nothing may be concluded from it:\n{listed}"
             )
         return checks
 

@@ -1,4 +1,4 @@
-"""The recipes of the specimens: for each how it is built, how it is trained, and when it counts as trained."""
+"""The recipes of the specimens: how each is built, how it is trained, and when it counts as trained."""
 
 from functools import partial
 

@@ -11,7 +11,7 @@ from course_lib.experiments import measured
 
 
 def need_cluster():
-    """A real Dask cluster takes minutes to start, lose workers and recover on a small machine: only on request."""
+    """A Dask cluster takes minutes to start, lose workers and recover on a small machine: only on request."""
     if not os.environ.get("COURSE_CLUSTER"):
         pytest.skip("set COURSE_CLUSTER=1 to try a Dask cluster on this machine")
     pytest.importorskip("distributed", reason="the Dask backend needs dask.distributed")

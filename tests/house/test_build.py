@@ -62,6 +62,15 @@ def test_a_second_build_does_nothing(built):
     assert time.perf_counter() - start < 20  # a second on an idle machine
 
 
+def test_a_changed_style_sheet_reaches_the_site(built):
+    style = built / "book/_static/custom.css"
+    style.write_text(style.read_text("utf-8") + "/* changed */\n", "utf-8")
+    touch(style)
+    done = make(built, "book")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "/* changed */" in (built / "build/html/_static/custom.css").read_text("utf-8")
+
+
 def test_a_changed_module_executes_its_chapter_and_no_other(built):
     before = executed(built)
     touch(built / "course_lib/layers/toy.py")

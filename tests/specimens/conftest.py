@@ -114,13 +114,14 @@ class Process(subprocess.Popen):
 
     def __init__(self, bench: Bench, code: str) -> None:
         self._said = bench.folder / f"said-{next(_numbers)}"
-        super().__init__(
-            [sys.executable, "-c", f"from course_lib.specimens import load\n{code}"],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(bench.folder), *sys.path])},
-            stdout=subprocess.PIPE,
-            stderr=self._said.open("w"),
-            text=True,
-        )
+        with self._said.open("w") as stderr:
+            super().__init__(
+                [sys.executable, "-c", f"from course_lib.specimens import load\n{code}"],
+                env={**os.environ, "PYTHONPATH": os.pathsep.join([str(bench.folder), *sys.path])},
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+            )
 
     @property
     def said(self) -> str:

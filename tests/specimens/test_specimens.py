@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from course_lib.hashing import reached
-from course_lib.specimens import AcceptanceError, Check, cache_folder, load, names, record, specimen, verify
+from course_lib.specimens import AcceptanceError, Check, cache_folder, load, record, specimen, verify
 from course_lib.specimens.__main__ import main
 
 EXACT = '[Check("error", abs(model.weight[0, 0].item() - 1 / 3), at_most=1e-6)]'
@@ -99,8 +99,7 @@ def test_stale_weights_are_trained_anew_once_and_kept_in_the_cache(shipped, caps
     message = capsys.readouterr().err
     assert message.count("its code is newer than") == 1
     assert f"specimen {shipped.name}: " in message
-    other = shipped.process()
-    assert other.communicate(timeout=120)[0].strip() == str(shipped.load().bias.item())
+    assert shipped.process().printed() == str(shipped.load().bias.item())
     assert shipped.trainings() == 2  # a new process finds them
 
 
@@ -133,10 +132,10 @@ def test_what_looks_into_a_specimen_depends_on_its_recipe_and_not_on_how_it_is_k
         "from course_lib.specimens import load\ndef measure(seed):\n    return load('char_gpt')\n"
     )
     user = __import__(f"{bench.name}_user")
-    names = [name.removeprefix("course_lib.") for name in reached(user.measure)]
-    assert {"specimens.networks.char_gpt", "models.transformers.GPT", "training.loop.fit"} <= {*names}
-    assert "specimens.networks.digit_vit" not in names
-    assert [name for name in names if name.startswith(("specimens._specimen", "specimens._cache"))] == []
+    found = [name.removeprefix("course_lib.") for name in reached(user.measure)]
+    assert {"specimens.networks.char_gpt", "models.transformers.GPT", "training.loop.fit"} <= {*found}
+    assert "specimens.networks.digit_vit" not in found
+    assert [name for name in found if name.startswith(("specimens._specimen", "specimens._cache"))] == []
 
 
 # -- Acceptance -------------------------------------------------------------------------------------
@@ -262,7 +261,7 @@ def test_a_process_killed_in_its_training_leaves_nothing_in_the_way(bench):
     killed = bench.process()
     wait_for(lambda: bench.trainings() == 1)
     killed.kill()
-    killed.communicate()
+    assert killed.printed() == ""
     assert bench.cached() == []
     hold.unlink()
     bench.load()

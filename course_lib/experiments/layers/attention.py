@@ -93,7 +93,7 @@ def shared_keys(seed: int) -> dict[str, float]:
     return result
 
 
-@experiment(paper="all-attention-persistent-memory", seeds=3)
+@experiment(paper="all-attention-persistent-memory", seeds=5)
 def persistent_memory(seed: int) -> dict[str, float]:
     """Validation loss of blocks with feed-forward layers, with slots, and of attention alone but deeper."""
 

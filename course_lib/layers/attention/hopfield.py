@@ -107,7 +107,8 @@ def hopfield_energy(
 
 
 @implements(
-    "modern-hopfield", example=lambda: (Hopfield(6, num_heads=2, steps=2), torch.randn(2, 3, 6), torch.randn(2, 5, 6))
+    "modern-hopfield",
+    example=lambda: (Hopfield(6, num_heads=2, steps=2), torch.randn(2, 3, 6), torch.randn(2, 5, 6)),
 )
 class Hopfield(nn.Module):
     r"""Associate the input, as states, with a second input, as stored patterns.
@@ -184,7 +185,9 @@ class Hopfield(nn.Module):
         return f"{self.dim}, num_heads={self.num_heads}, beta={self.beta:.4g}, steps={self.steps}"
 
 
-@implements("modern-hopfield", example=lambda: (HopfieldPooling(6, num_heads=2, num_states=3), torch.randn(2, 5, 6)))
+@implements(
+    "modern-hopfield", example=lambda: (HopfieldPooling(6, num_heads=2, num_states=3), torch.randn(2, 5, 6))
+)
 class HopfieldPooling(nn.Module):
     r"""Summarise a set with learned states: the input is what is stored.
 
