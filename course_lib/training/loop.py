@@ -1,8 +1,8 @@
 """The one training loop of the course, and how to measure what it made.
 
 :func:`fit` depends on its seed alone: each step draws its batch, and whatever the model draws, from random
-numbers that belong to this step. So a run that was killed and resumed from its checkpoint equals, on a CPU,
-bit for bit the run that was not.
+numbers that belong to this step. So a run that was killed and resumed from its checkpoint equals, on a CPU
+with the same number of threads, bit for bit the run that was not.
 """
 
 import math
