@@ -71,7 +71,7 @@ class Record:
         code: hash of the recipe, see :func:`course_lib.hashing.code_hash`.
         test: hash of the acceptance test.
         checks: what the test found with these very weights.
-        seconds: that the training took.
+        seconds: of one processor that the training took.
         torch: version of torch.
         python: version of Python, on which the text in some data sets depends.
         machine: kind of processor.

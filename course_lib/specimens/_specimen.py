@@ -131,10 +131,12 @@ class Specimen:
             raise ValueError(
                 f"the recipe of {self.name!r} must call {builder}, which rebuilds its network later"
             )
-        start = time.perf_counter()
+        # Before the training: the file may be saved while it runs, and then these weights are of older code.
+        facts = {"code": code_hash(self.recipe), "test": code_hash(self.accept)}
+        start = time.process_time()
         with _seeded(seed), _one_thread():
             state = self.recipe(seed).state_dict()
-        seconds = float(f"{time.perf_counter() - start:.3g}")
+        facts["seconds"] = float(f"{time.process_time() - start:.3g}")
         full = {
             key: t.detach().cpu().clone(memory_format=torch.contiguous_format) for key, t in state.items()
         }
@@ -143,7 +145,6 @@ class Specimen:
             tensors, checks = half, self.test(half)
         except AcceptanceError:
             tensors, checks = full, self.test(full)
-        facts = {"code": code_hash(self.recipe), "test": code_hash(self.accept), "seconds": seconds}
         return Weights(tensors, Record(self.name, seed, checks=checks, **facts, **_place()))
 
     def test(self, tensors: dict[str, Tensor]) -> tuple[Check, ...]:

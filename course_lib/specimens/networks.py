@@ -4,9 +4,11 @@ from functools import partial
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from course_lib.data import load
 from course_lib.data.corpora import ENGLISH
+from course_lib.data.dataset import Split
 from course_lib.layers.norm import TransformerBlock
 from course_lib.models.transformers import GPT, VisionTransformer
 from course_lib.specimens._catalogue import specimen
@@ -35,12 +37,12 @@ def untrained_char_gpt() -> GPT:
 
 
 def accept_char_gpt(model: GPT) -> list[Check]:
-    """It predicts better than any rule that sees two characters: it uses its context."""
+    """It predicts far better than a model that sees two characters: it uses its context."""
     text = load("english")
     windows = text.validation.windows(CONTEXT)
     loss = evaluate(model, windows, metric="loss")
     bound = trigram_loss(text.train.tokens, text.validation.tokens, text.vocab_size)
-    return [Check("validation loss per character", loss, at_most=bound - 0.1)]
+    return [Check("validation loss per character", loss, at_most=bound - 0.3)]
 
 
 @specimen("char_gpt", build=untrained_char_gpt, accept=accept_char_gpt)
@@ -51,9 +53,16 @@ def char_gpt(seed: int) -> GPT:
         seed: of its start and its batches.
     """
     model = untrained_char_gpt()
-    batch = partial(load("english").train.batch, batch_size=32, length=CONTEXT)
-    schedule = cosine_schedule(warmup=100)
-    fit(model, batch, steps=2000, lr=4e-3, schedule=schedule, clip=1.0, seed=seed, progress=True)
+    fit(
+        model,
+        partial(load("english").train.batch, batch_size=32, length=CONTEXT),
+        steps=2500,
+        lr=4e-3,
+        schedule=cosine_schedule(warmup=100),
+        clip=1.0,
+        seed=seed,
+        progress=True,
+    )
     return model
 
 
@@ -111,6 +120,23 @@ def digit_vit(seed: int) -> VisionTransformer:
         seed: of its start and its batches.
     """
     model = untrained_digit_vit()
-    schedule = cosine_schedule(warmup=50)
-    fit(model, load("digits").train, steps=800, lr=3e-3, schedule=schedule, seed=seed, progress=True)
+    fit(
+        model,
+        partial(_moved, load("digits").train),
+        steps=1500,
+        lr=3e-3,
+        optimizer=partial(torch.optim.AdamW, weight_decay=0.05),
+        schedule=cosine_schedule(warmup=50),
+        seed=seed,
+        progress=True,
+    )
     return model
+
+
+def _moved(digits: Split, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """64 digits, a quarter of them moved by up to one pixel: 1200 are too few to learn from as they are."""
+    x, y = digits[torch.randint(len(digits), (64,), generator=generator)]
+    down, right = torch.randint(3, (2, 16), generator=generator)
+    places = F.pad(x[:16], (1, 1, 1, 1)).unfold(2, 8, 1).unfold(3, 8, 1)  # (16, 1, 3, 3, 8, 8)
+    x[:16] = places[torch.arange(16), :, down, right]
+    return x, y

@@ -104,6 +104,13 @@ def test_stale_weights_are_trained_anew_once_and_kept_in_the_cache(shipped, caps
     assert shipped.trainings() == 2  # a new process finds them
 
 
+def test_code_saved_during_a_training_is_not_taken_for_the_trained_one(bench):
+    save = f"Path(__file__).write_text({bench.file.read_text().replace('SLOPE = 0.5', 'SLOPE = 0.75')!r})"
+    bench.change("model = build()", f"model = build()\n    {save}")
+    bench.cli("build")
+    assert bench.specimen.state() == "stale"
+
+
 def test_the_old_code_still_finds_the_old_weights(shipped):
     shipped.change("SLOPE = 0.5", "SLOPE = 0.75")
     shipped.load()
