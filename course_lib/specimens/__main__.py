@@ -1,7 +1,6 @@
 """The specimens on the command line: ``python -m course_lib.specimens status | build``."""
 
 import argparse
-import importlib
 import signal
 import sys
 from collections.abc import Sequence
@@ -17,11 +16,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status is 1 where something failed or is not fresh, 2 for an unknown name."""
     options = _parser().parse_args(arguments)
     try:
-        for module in options.module:
-            importlib.import_module(module)
         chosen = [find(name) for name in options.names or names()]
         return options.command(chosen, options)
-    except (ValueError, ModuleNotFoundError) as error:
+    except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -42,7 +39,6 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--force", action="store_true", help="train anew even what is fresh")
     for command in (status, build):
         command.add_argument("names", nargs="*", help="specimens; all if none")
-        command.add_argument("--module", action="append", default=[], help="import recipes from here, too")
     return parser
 
 

@@ -78,8 +78,8 @@ def load(name: str, *, seed: int = 0) -> nn.Module:
 def names() -> list[str]:
     """The names that :func:`load` knows.
 
-    >>> names()
-    ['char_gpt', 'digit_vit']
+    >>> "char_gpt" in names()
+    True
     """
     return sorted(_specimens)
 

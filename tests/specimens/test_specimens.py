@@ -84,7 +84,7 @@ def test_another_seed_is_trained_once_and_kept(shipped, capsys):
 def test_an_unknown_name_is_refused_with_a_hint():
     with pytest.raises(ValueError, match="did you mean char_gpt"):
         load("chargpt")
-    with pytest.raises(ValueError, match="known are char_gpt, digit_vit"):
+    with pytest.raises(ValueError, match="known are char_gpt"):
         load("resnet152")
 
 
@@ -325,6 +325,7 @@ def test_without_a_cache_it_works_and_says_so(bench, monkeypatch, capsys, troubl
     assert torch.equal(bench.load().bias, first.bias)
     assert bench.trainings() == 1  # once in this process
     assert bench.cached() == []
+    assert list(bench.cache.glob("**/.*.part")) == []
     message = capsys.readouterr().err
     assert message.count("it cannot be kept in") == 1
     assert "COURSE_CACHE" in message
@@ -396,6 +397,14 @@ def test_a_damaged_file_in_the_cache_is_made_again(bench, capsys):
     bench.load()
     assert bench.trainings() == 2
     assert f"{file} does not fit its checksum" in capsys.readouterr().err
+
+
+def test_the_weights_of_another_seed_are_not_taken_for_those_asked_for(shipped):
+    shipped.load(seed=7)
+    shipped.shipped.write_bytes(shipped.cached()[0].read_bytes())
+    assert shipped.specimen.state() == "stale"
+    shipped.load()
+    assert shipped.trainings() == 3
 
 
 # -- The catalogue ----------------------------------------------------------------------------------
