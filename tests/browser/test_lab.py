@@ -1,6 +1,7 @@
 """JupyterLab as ``make lab`` starts it: a real server, a real kernel, a real browser."""
 
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -16,6 +17,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 EXERCISE = "layers/norm.md"
 TODO = "write its body first"
+PATIENCE = 300_000  # milliseconds: a kernel that imports torch on a busy machine of two cores
+ATTEMPTS = 5
 
 
 @pytest.fixture
@@ -79,9 +82,23 @@ def open_by_double_click(page, address: str) -> None:
 
 
 def run_all(page) -> None:
-    """Run > Run All Cells, from the menu."""
-    page.get_by_role("menuitem", name="Run", exact=True).click()
-    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    """Run > Run All Cells, from the menu, and once more if JupyterLab lost the request.
+
+    It does where the kernel is still starting, also when its status says idle; a learner clicks again.
+    """
+    from playwright.sync_api import TimeoutError as Expired  # the fixture has skipped where it is missing
+
+    page.get_by_text("(ipykernel) | Idle").wait_for(timeout=PATIENCE)
+    started = page.locator(".jp-InputPrompt", has_text=re.compile(r"[\d*]"))
+    for _ in range(ATTEMPTS):
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        try:
+            started.first.wait_for(timeout=15_000)
+            return
+        except Expired:
+            continue
+    pytest.fail(f"no cell began to run after {ATTEMPTS} times Run All Cells")
 
 
 def test_an_exercise_says_what_to_do_and_then_that_it_is_done(watched, lab, learn):
@@ -89,7 +106,7 @@ def test_an_exercise_says_what_to_do_and_then_that_it_is_done(watched, lab, lear
     copy = learn / EXERCISE
     open_by_double_click(page, lab)
     run_all(page)
-    page.get_by_text(TODO).first.wait_for()
+    page.locator(".jp-OutputArea", has_text=TODO).first.wait_for(timeout=PATIENCE)
     assert page.locator(".jp-OutputArea", has_text="✓").count() == 0
 
     shutil.copy(ROOT / "solutions" / EXERCISE, copy)
@@ -97,7 +114,7 @@ def test_an_exercise_says_what_to_do_and_then_that_it_is_done(watched, lab, lear
     page.reload()
     page.wait_for_selector(".jp-NotebookPanel:visible .jp-CodeCell")
     run_all(page)
-    page.locator(".jp-OutputArea", has_text="✓").first.wait_for()
+    page.locator(".jp-OutputArea", has_text="✓").first.wait_for(timeout=PATIENCE)
     assert page.get_by_text(TODO).count() == 0
 
     assert deliver(ROOT / "exercises", learn) == []  # a second `make lab`
