@@ -72,6 +72,7 @@ def test_auxiliary_networks_have_the_shapes_of_the_layers_they_copy():
     for module in model.modules_in_order:
         h = module(h)
         outputs.append(h.shape)
+    assert outputs == [(9, 4, 13), (9, 4, 13), (9, 6, 7), (9, 6, 7), (9, 8, 4), (9, 8, 4)]
     h = x
     for l, module in enumerate(model.modules_in_order[:-1]):
         h = module(h)

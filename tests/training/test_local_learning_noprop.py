@@ -70,11 +70,11 @@ def test_with_the_true_label_the_chain_follows_its_marginals():
 def test_the_model_runs_these_very_steps(monkeypatch):
     model, x, _ = toy()
     model.double()
-    monkeypatch.setattr(torch, "randn_like", torch.zeros_like)
+    monkeypatch.setattr(torch, "randn_like", lambda z: torch.full_like(z, 0.7))
     monkeypatch.setattr(torch, "randn", lambda *shape, **kwargs: torch.zeros(*shape, **kwargs))
     z = torch.zeros(len(x), 3, dtype=torch.float64)
-    for block, a, b, _ in zip(model.blocks, *noprop_coefficients(model.alpha_bar), strict=True):
-        z = a * F.softmax(block(z, x.double()), -1) + b * z
+    for block, a, b, c in zip(model.blocks, *noprop_coefficients(model.alpha_bar), strict=True):
+        z = a * F.softmax(block(z, x.double()), -1) + b * z + 0.7 * c.sqrt()
     torch.testing.assert_close(model(x.double()), model.head(z))
     assert torch.equal(model.predict(x.double()), model.head(z).argmax(-1))
 

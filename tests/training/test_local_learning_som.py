@@ -145,6 +145,27 @@ def test_the_farthest_neighbour_is_found_at_corners_too():
     assert grid.farthest_neighbour(0, 1) == (0, 0)
 
 
+def test_a_grid_grows_beside_the_unit_that_wins_most(monkeypatch):
+    data = torch.tensor([[0.0]] * 90 + [[10.0]] * 5 + [[20.0]] * 5)
+    grid = GrowingGrid(1, max_units=6)
+    chosen = []
+    monkeypatch.setattr(grid, "fit_in_order", lambda x, decay=True: grid)  # the weights stay where they start
+    insert = grid.insert_between
+
+    def watch(unit, neighbour):
+        busiest = int((grid.weights - 0.0).abs().argmin())
+        chosen.append((unit, divmod(busiest, grid.columns), neighbour, grid.farthest_neighbour(*unit)))
+        insert(unit, neighbour)
+
+    monkeypatch.setattr(grid, "insert_between", watch)
+    for _ in range(5):
+        grid._place_units(2, 2)
+        grid.weights = torch.zeros(4, 1)
+        grid.fit(data, steps=1)
+    assert len(chosen) == 5
+    assert all(unit == busiest and other == farthest for unit, busiest, other, farthest in chosen)
+
+
 @pytest.mark.parametrize("max_units", [4, 5, 6, 20])
 def test_a_growing_grid_grows_to_its_limit_and_fits(max_units):
     data = torch.rand(200, 2) * torch.tensor([4.0, 1.0])

@@ -1,6 +1,6 @@
 """Training without a global backward pass: no gradient crosses from one layer to another.
 
-One file per paper. All are ``nn.Module``s that hold their parts and their optimisers, and most share one
+One file per family. All are ``nn.Module``s that hold their parts and their optimisers, and most share one
 small shape: ``train_step`` does one round of local updates and returns a dict of floats, ``predict`` names
 classes, ``read_out`` names the classes that each layer alone would name. Letters in shapes: b batch, d width,
 k classes, l layers, t time or step, u units of a map, v visible and h hidden units.
@@ -29,14 +29,12 @@ from course_lib.training.local_learning.noprop import (
     noprop_coefficients,
     noprop_schedule,
 )
-from course_lib.training.local_learning.som import (
-    GrowingGrid,
+from course_lib.training.local_learning.som import GrowingGrid, SelfOrganizingMap, som_update
+from course_lib.training.local_learning.som_hierarchy import (
     HierarchicalSOM,
-    SelfOrganizingMap,
     delta_rule,
     ordered_vector,
     padded_vector,
-    som_update,
 )
 
 __all__ = [
