@@ -31,6 +31,7 @@ __all__ = [
     "implements",
     "paper",
     "papers",
+    "registered",
     "show",
     "suggest",
 ]
@@ -213,6 +214,11 @@ def entries() -> dict[str, Entry]:
         for module in pkgutil.iter_modules(package.__path__, f"course_lib.{part}."):
             importlib.import_module(module.name)
     return dict(sorted(_entries.items()))
+
+
+def registered(name: str) -> Entry | None:
+    """The entry of a name if a module that is loaded already has registered it; loads nothing."""
+    return _entries.get(name)
 
 
 def show(name: str) -> Entry:

@@ -5,7 +5,17 @@ import re
 import pytest
 
 from course_lib import registry
-from course_lib.registry import chapters, entries, find, find_papers, implements, paper, papers, show
+from course_lib.registry import (
+    chapters,
+    entries,
+    find,
+    find_papers,
+    implements,
+    paper,
+    papers,
+    registered,
+    show,
+)
 
 
 @pytest.fixture
@@ -222,3 +232,10 @@ def test_a_chapter_that_fails_to_import_is_not_silently_skipped(monkeypatch):
     monkeypatch.setattr(registry.importlib, "import_module", broken)
     with pytest.raises(ModuleNotFoundError, match="absent_dependency"):
         entries()
+
+
+def test_a_registered_name_is_found_without_loading_anything():
+    assert registered("NoSuchThing") is None
+    from course_lib.layers.norm import LayerNorm
+
+    assert registered("LayerNorm").obj is LayerNorm

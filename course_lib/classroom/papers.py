@@ -41,7 +41,7 @@ def _objects(chapter: str) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for name in importlib.import_module(module).__all__:
         # Not registry.entries(): that would make every page depend on every chapter.
-        entry = registry._entries.get(name)
+        entry = registry.registered(name)
         if entry is not None and entry.chapter == chapter:
             for paper_id in entry.paper_ids:
                 found.setdefault(paper_id, []).append(name)

@@ -16,6 +16,7 @@ from types import ModuleType
 import numpy as np
 import torch
 
+from course_lib.cache import cache_folder
 from course_lib.data.dataset import Dataset, Meta, Split, dataset, require, split_rows
 
 __all__ = ["DownloadError", "data_folder", "download"]
@@ -75,13 +76,9 @@ _REMOTE = {
 
 
 def data_folder() -> Path:
-    """Where downloads are kept: the folder in ``COURSE_LIB_DATA``, or else the user's cache folder.
-
-    Raises:
-        ImportError: without that variable, where pooch is not installed.
-    """
+    """Where downloads are kept: the folder in ``COURSE_LIB_DATA``, or else ``data`` in the cache folder."""
     given = os.environ.get("COURSE_LIB_DATA")
-    return Path(given) if given else Path(require("pooch", "download", "download").os_cache("course-lib"))
+    return Path(given) if given else cache_folder() / "data"
 
 
 def download(name: str, *, progress: bool | None = None) -> Path:

@@ -9,7 +9,9 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-__all__ = ["Journal", "Outcome", "cache_folder", "is_writable", "to_json", "write_atomically"]
+from course_lib.cache import cache_folder
+
+__all__ = ["Journal", "Outcome", "is_writable", "to_json", "working_folder", "write_atomically"]
 
 
 @dataclass(frozen=True)
@@ -112,17 +114,15 @@ def write_atomically(file: Path, text: str) -> None:
         raise
 
 
-def cache_folder(file: Path) -> Path:
+def working_folder(file: Path) -> Path:
     """Where things go that belong to a file of the package but are not committed.
 
-    ``COURSE_CACHE`` if that is set, else the ``build`` folder of the source tree, else the user's cache.
+    The ``build`` folder of the source tree, unless ``COURSE_CACHE`` names another; without a tree the cache.
     """
-    if os.environ.get("COURSE_CACHE"):
-        return Path(os.environ["COURSE_CACHE"])
     tree = _tree(file)
-    if tree is not None and os.access(tree, os.W_OK):
+    if tree is not None and os.access(tree, os.W_OK) and not os.environ.get("COURSE_CACHE"):
         return tree / "build"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "layer-by-layer"
+    return cache_folder()
 
 
 def is_writable(file: Path) -> bool:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from course_lib.classroom._sample import Sample
-from course_lib.experiments._journal import Journal, Outcome, cache_folder, to_json, write_atomically
+from course_lib.experiments._journal import Journal, Outcome, to_json, working_folder, write_atomically
 from course_lib.hashing import code_hash
 
 __all__ = ["EditedResult", "Result", "journal", "merge", "read", "results_file", "state", "stored_names"]
@@ -87,7 +87,7 @@ def results_file(function: Callable) -> Path:
 def journal(function: Callable, code: str) -> Journal:
     """The journal of an experiment for the code of this hash."""
     name = f"{function.__module__}.{function.__name__}"
-    return Journal(cache_folder(results_file(function)) / "experiments" / name / code)
+    return Journal(working_folder(results_file(function)) / "experiments" / name / code)
 
 
 def read(function: Callable) -> Result | None:
@@ -154,7 +154,7 @@ def merge(file: Path, results: dict[str, Result | None]) -> None:
 def _lock(file: Path) -> Iterator[None]:
     from filelock import FileLock
 
-    folder = cache_folder(file) / "experiments"
+    folder = working_folder(file) / "experiments"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:  # no cache, no lock: it matters only when two runs end in the same moment

@@ -22,7 +22,6 @@ command line::
 
 # Importing a module enters its recipes into the catalogue.
 from course_lib.specimens import networks
-from course_lib.specimens._cache import cache_folder
 from course_lib.specimens._catalogue import find, load, names, record, specimen, verify
 from course_lib.specimens._record import Check, Record
 from course_lib.specimens._specimen import AcceptanceError, Specimen
@@ -32,7 +31,6 @@ __all__ = [
     "Check",
     "Record",
     "Specimen",
-    "cache_folder",
     "find",
     "load",
     "names",

@@ -1,25 +1,12 @@
-"""Where networks are kept that were trained here, and how two processes keep out of each other's way."""
+"""How two processes that want the same file keep out of each other's way."""
 
-import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-__all__ = ["alone", "cache_folder"]
-
-
-def cache_folder() -> Path:
-    """The folder in ``COURSE_CACHE``, or else ``course_lib`` in the user's cache folder of this platform."""
-    if os.environ.get("COURSE_CACHE"):
-        return Path(os.environ["COURSE_CACHE"])
-    if os.environ.get("XDG_CACHE_HOME"):
-        return Path(os.environ["XDG_CACHE_HOME"]) / "course_lib"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "course_lib"
-    return Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "course_lib"
+__all__ = ["alone"]
 
 
 @contextmanager

@@ -11,8 +11,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from course_lib.cache import cache_folder
 from course_lib.hashing import code_hash, reached
-from course_lib.specimens._cache import alone, cache_folder
+from course_lib.specimens._cache import alone
 from course_lib.specimens._record import Check, Damaged, Record, Weights, read, write
 
 __all__ = ["AcceptanceError", "Specimen"]

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 
+from course_lib.cache import cache_folder
 from course_lib.data import describe, load, names
 from course_lib.data import download as module
 from course_lib.data.download import DownloadError, data_folder, download
@@ -282,7 +283,7 @@ def test_without_pooch_the_extra_is_named(folder, monkeypatch):
 
 def test_the_folder_is_the_users_cache_unless_named(monkeypatch, tmp_path):
     monkeypatch.delenv("COURSE_LIB_DATA", raising=False)
-    assert data_folder() == Path(pooch.os_cache("course-lib"))
+    assert data_folder() == cache_folder() / "data"
     monkeypatch.setenv("COURSE_LIB_DATA", str(tmp_path))
     assert data_folder() == tmp_path
 

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from course_lib.hashing import reached
-from course_lib.specimens import AcceptanceError, Check, cache_folder, load, record, specimen, verify
+from course_lib.specimens import AcceptanceError, Check, load, record, specimen, verify
 from course_lib.specimens.__main__ import main
 
 EXACT = '[Check("error", abs(model.weight[0, 0].item() - 1 / 3), at_most=1e-6)]'
@@ -468,18 +468,3 @@ def test_weights_without_a_recipe_are_shown(shipped, capsys):
 def test_an_unknown_name_ends_with_2(capsys):
     assert main(["status", "resnet152"]) == 2
     assert "no specimen is called 'resnet152'" in capsys.readouterr().err
-
-
-# -- Places -----------------------------------------------------------------------------------------
-
-
-def test_the_cache_folder_follows_the_environment(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    monkeypatch.delenv("COURSE_CACHE", raising=False)
-    assert cache_folder() == tmp_path / "xdg" / "course_lib"
-    monkeypatch.setenv("COURSE_CACHE", str(tmp_path / "mine"))
-    assert cache_folder() == tmp_path / "mine"
-    monkeypatch.delenv("COURSE_CACHE")
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    assert cache_folder().name == "course_lib"
-    assert Path.home() in cache_folder().parents
