@@ -1,0 +1,1 @@
+"""Trained claims of the chapters in ``training``."""
