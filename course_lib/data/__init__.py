@@ -9,6 +9,7 @@
 # Importing a module registers its data sets.
 from course_lib.data import (
     actions,
+    canvas,
     corpora,
     download,
     graphs,
@@ -29,6 +30,7 @@ __all__ = [
     "Text",
     "TextDataset",
     "actions",
+    "canvas",
     "corpora",
     "describe",
     "download",
