@@ -12,7 +12,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup notebooks book serve lab exercises claims specimens lint test lock clean
+.PHONY: help setup notebooks book serve lab exercises claims bench specimens lint test lock clean
 
 VENV ?= .venv
 PY := $(VENV)/bin/python
@@ -79,6 +79,9 @@ exercises: $(READY) ## write the exercises anew from the solutions
 
 claims: $(READY) ## measure every experiment whose code changed
 	@$(PY) -m course_lib.experiments run
+
+bench: $(READY) ## time our layers against their peers, and side by side
+	@$(PY) -m course_lib.bench run $(ARGS)
 
 specimens: $(READY) ## train the specimens whose code changed
 	@$(PY) -m course_lib.specimens build

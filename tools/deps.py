@@ -23,6 +23,7 @@ EXECUTED_ANEW_WITH = (
     "tools/no_network/sitecustomize.py",
 )
 DATA_SUFFIXES = {".json", ".toml", ".txt", ".safetensors", ".csv", ".npz"}
+SIDE_BY_SIDE = re.compile(r"""side_by_side_table\(\s*["'](\w+/\w+)["']""")
 FENCE = re.compile(
     r"^(?P<fence>`{3,}|~{3,})\{code-cell\}[^\n]*\n(?P<body>.*?)^(?P=fence)\s*$", re.MULTILINE | re.DOTALL
 )
@@ -49,14 +50,24 @@ class Library:
 
     def reach(self, code: str) -> set[Path]:
         """Every file that this code can read: modules, transitively, and the data that lie beside them."""
-        pending = self.imports(code)
+        pending, shown = self._shown_side_by_side(code)
+        pending |= self.imports(code)
         seen: set[str] = set()
         while pending:
             name = pending.pop()
             if name not in seen:
                 seen.add(name)
                 pending |= self._imports_of(name) - seen
-        return {path for name in seen for path in [self.modules[name], *self._data_beside(name)]}
+        return shown | {path for name in seen for path in [self.modules[name], *self._data_beside(name)]}
+
+    def _shown_side_by_side(self, code: str) -> tuple[set[str], set[Path]]:
+        """What ``side_by_side_table("layers/norm")`` reads of the chapter: its experiments and its times."""
+        modules: set[str] = set()
+        times: set[Path] = set()
+        for chapter in SIDE_BY_SIDE.findall(code):
+            modules |= self._module(f"{PACKAGE}.experiments.{chapter.replace('/', '.')}")
+            times |= {path for path in [self.root / PACKAGE / f"bench/{chapter}.json"] if path.exists()}
+        return modules, times
 
     def imports(self, code: str) -> set[str]:
         """Modules of the library that this code names; all of them where it cannot be parsed."""
@@ -242,6 +253,8 @@ def site_inputs(root: Path) -> list[Path]:
         "tools/*",
         f"{PACKAGE}/**/*.py",
         f"{PACKAGE}/*.toml",
+        f"{PACKAGE}/bench/**/*.json",
+        f"{PACKAGE}/experiments/**/*.json",
         "_config.yml",
         "_toc.yml",
         "requirements.lock",

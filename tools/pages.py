@@ -1,4 +1,4 @@
-"""The generated pages: paper index, catalogue, claims ledger, notation, map of the parts.
+"""The generated pages: paper index, catalogue, claims ledger, notation, map of the parts, measurements.
 
 Everything is read from the registry and from the executed notebooks, nothing is typed by hand, and equal
 contents give equal text. ``generate`` returns the files of the site by path.
@@ -58,6 +58,10 @@ def generate(contents: Contents) -> dict[str, str]:
         "_generated/numbers.md": numbers(contents),
         "_extra/claims.json": claims_json(contents),
     }
+    if {"bench", "which_layer"} & set(contents.pages):
+        import clocks  # only here: it loads the bench, which a course of other layers need not have
+
+        files |= {"bench.md": clocks.bench_page(), "which_layer.md": clocks.which_layer(contents)}
     for chapter in _chapters_with_code(contents):
         files[f"catalogue/{chapter}.md"] = api.api_page(contents, chapter)
     for page, (title, modules) in _existing_tools(contents).items():

@@ -20,6 +20,8 @@ _HOMES = {
     "source": ("show_source",),
     "style": ("use_style", "figure", "table"),
     "papers": ("papers_table",),
+    "side_by_side": ("side_by_side_table",),
+    "growth": ("growth",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -34,10 +36,12 @@ __all__ = [
     "equal",
     "explore",
     "figure",
+    "growth",
     "mistake",
     "near",
     "papers_table",
     "show_source",
+    "side_by_side_table",
     "table",
     "use_style",
 ]

@@ -224,3 +224,41 @@ def test_the_filter_of_the_papers_hides_what_does_not_fit(site, watched):
     box.press("Escape")
     assert (shown.count(), count.inner_text()) == (421, "421 rows")
     assert watched.faults == []
+
+
+def test_layers_can_be_chosen_by_keyboard_and_the_choice_sent_to_somebody(site, watched):
+    page = visit(watched, f"{site}/which_layer.html")
+    shown, count = page.locator("#layer-table tbody tr:visible"), page.locator("#layer-table output")
+    if not count.count():
+        pytest.skip("no chapter has put its layers side by side yet")
+    total = shown.count()
+    assert count.inner_text() == f"{total} rows"
+    kind = shown.nth(0).locator("td").nth(1).inner_text()
+    page.get_by_label("Input").select_option(kind)
+    page.get_by_label("Parameters, at most").press_sequentially("1,000")
+    page.get_by_role("button", name="Operations").press("Enter")
+    numbers = [
+        [_number(text) for text in shown.nth(i).locator("td").all_inner_texts()] for i in range(shown.count())
+    ]
+    assert all(row[2] <= 1000 for row in numbers)
+    operations = [row[3] for row in numbers]
+    assert operations == sorted(operations)
+    chosen, words = shown.all_inner_texts(), count.inner_text()
+    assert set(shown.locator("td:nth-child(2)").all_inner_texts()) <= {kind}
+    assert words == f"{len(chosen)} of {total}"
+    assert page.locator("th[aria-sort=ascending]").inner_text().startswith("Operations")
+    page.get_by_role("button", name="Operations").press("Enter")
+    assert shown.all_inner_texts() != chosen or len(set(operations)) < 2
+    page.goto("about:blank")
+    other = visit(watched, f"{site}/which_layer.html#input={kind}&parameters=1%2C000")
+    assert sorted(shown.all_inner_texts()) == sorted(chosen)
+    assert other.locator("#layer-table output").inner_text() == words
+    assert watched.faults == []
+
+
+def _number(text: str) -> float | None:
+    digits = text.replace(",", "").split()
+    try:
+        return float(digits[0])
+    except (IndexError, ValueError):
+        return None

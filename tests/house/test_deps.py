@@ -72,6 +72,16 @@ def test_results_count_and_only_their_own(tree):
     assert found == NORM | {"experiments/__init__.py", "experiments/norm.py", "experiments/norm.json"}
 
 
+def test_a_table_side_by_side_reads_the_experiments_and_the_times_of_its_chapter(tree):
+    for name in ("experiments/layers/norm.py", "experiments/layers/norm.json", "bench/layers/norm.json"):
+        (tree / "course_lib" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / "course_lib" / name).write_text("")
+    read = {"experiments/layers/norm.py", "experiments/layers/norm.json", "bench/layers/norm.json"}
+    assert read <= reached(tree, 'side_by_side_table("layers/norm")')
+    assert read & reached(tree, 'papers_table("layers/norm")') == set()
+    assert read & reached(tree, 'side_by_side_table("layers/conv")') == set()
+
+
 def test_data_named_in_the_text_counts(tree):
     found = reached(tree, "from course_lib.registry import paper")
     assert found == {"registry.py", "papers.toml"}

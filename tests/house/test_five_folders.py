@@ -18,6 +18,7 @@ from tests.house.tree import (
 GROUND = {
     "layers/_shapes.py": "the width check of every layer; private, so that the tests of the layers test it",
     "training/loop.py": "fit and evaluate, which every chapter uses",
+    "training/validation.py": "folds and stopping points on top of fit; its paper's page is layers/dense",
     "training/_batches.py": "where fit gets its batches; private, as above",
     "training/_checkpoint.py": "how fit keeps a run in a file; private, as above",
 }
@@ -60,7 +61,7 @@ def _stray_library(root) -> list[str]:
     chapters = set(chapter_ids(root))
     found = []
     for part in parts(root):
-        for base in (root / "course_lib", root / "course_lib/experiments"):
+        for base in (root / "course_lib", root / "course_lib/experiments", root / "course_lib/bench"):
             for path in sorted((base / part).rglob("*")):
                 if path.is_dir() or "__pycache__" in path.parts:
                     continue
@@ -175,6 +176,7 @@ def test_the_tests_of_a_chapter_with_a_longer_name_do_not_count(plant):
         "course_lib/layers/unknown/one.py",
         "course_lib/experiments/layers/helpers.py",
         "course_lib/experiments/layers/helpers.json",
+        "course_lib/bench/layers/helpers.py",
         "book/layers/unknown.md",
         "book/extras/anything.md",
         "solutions/layers/toy.md",

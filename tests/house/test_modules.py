@@ -66,6 +66,8 @@ def unclear_publics(root) -> list[str]:
         private = any(p.startswith("_") for p in path.relative_to(root / "course_lib").with_suffix("").parts)
         docstring_only = all(isinstance(n, ast.Expr) for n in tree.body)
         marked = experiments(tree) if path.parent.parent.name == "experiments" else []
+        if path.parent.parent.name == "bench" and path.name != "__init__.py":
+            marked = ["CASES"]  # the functions that make them are named like the layers that they race
         if listed is None:
             if not marked and not docstring_only and (not private or path.name == "__init__.py"):
                 found.append(f"{place} has no __all__")
@@ -196,6 +198,14 @@ def test_what_is_public_in_a_file_of_experiments_is_what_is_marked(plant, listed
 
 def test_a_file_of_experiments_must_hold_one(plant):
     assert len(unclear_publics(plant({"course_lib/experiments/layers/toy.py": "def f(seed): ..."}))) == 1
+
+
+def test_what_is_public_in_a_file_of_the_bench_are_its_cases(plant):
+    source = "def toy(size): ...\nCASES = []\n"
+    listed = {"course_lib/bench/layers/toy.py": "__all__ = ['CASES']\n" + source}
+    assert unclear_publics(plant(listed)) == []
+    (found,) = unclear_publics(plant({"course_lib/bench/layers/toy.py": "__all__ = []\n" + source}))
+    assert "CASES is public but not in __all__" in found
 
 
 def test_a_private_module_needs_no_all(plant):

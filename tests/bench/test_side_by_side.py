@@ -1,0 +1,142 @@
+"""The rows of a chapter: counted live, timed and trained from what is stored, and marked when that is old."""
+
+import sys
+import types
+from importlib.machinery import ModuleSpec
+
+import pytest
+from torch import nn
+
+from course_lib.bench import side_by_side, store
+from course_lib.bench.side_by_side import baselines, chapters_side_by_side, rows, time_variants
+from course_lib.bench.timing import Median
+from course_lib.classroom import side_by_side_table
+from course_lib.experiments import Sample
+from course_lib.experiments.operations import Operations
+from course_lib.experiments.side_by_side import Variant, token_frame, vector_frame
+
+CHAPTER = "layers/toy"
+VARIANTS = [
+    Variant("nothing", nn.Identity, properties=("baseline", "fixed")),
+    Variant("dense", lambda: nn.Linear(12, 12), "torch.nn.Linear", ("learned",)),
+    Variant("dropped", lambda: nn.Sequential(nn.Linear(12, 12), nn.Dropout(0.5))),
+    Variant("over tokens", lambda: nn.Linear(8, 8), frame=token_frame(8)),
+]
+TIMES = {
+    name: {"forward": [r, r - 0.1, r + 0.1], "both": [r, r, r]}
+    for name, r in (("dense", 1.0), ("dropped", 12.3))
+}
+ACCURACIES = {"dense": Sample((0.8, 0.82, 0.84)), "nothing": Sample((float("nan"), 0.5, 0.5))}
+
+
+@pytest.fixture
+def toy(monkeypatch):
+    """A chapter with four variants, of which two have been timed."""
+    name = "course_lib.experiments.layers.toy"
+    module = types.ModuleType(name)
+    module.__spec__ = ModuleSpec(name, None)
+    module.FRAME, module.SIDE_BY_SIDE = vector_frame(12), VARIANTS
+    monkeypatch.setitem(sys.modules, name, module)
+    stored = {"side_by_side": {"code": "now", "variants": TIMES}}
+    monkeypatch.setattr(store, "load", lambda chapter: stored if chapter == CHAPTER else {})
+    monkeypatch.setattr(store, "code_of_variants", lambda module: module.code)
+    module.code = "now"
+    return module
+
+
+def by_name(found):
+    return {row.variant.name: row for row in found}
+
+
+def test_parameters_and_operations_are_counted_for_one_example(toy):
+    found = by_name(rows(CHAPTER))
+    assert found["dense"].parameters == 12 * 13
+    assert found["dense"].operations == Operations(144, 12)
+    assert found["nothing"].operations.total == found["nothing"].parameters == 0
+    assert found["over tokens"].operations == Operations(16 * 64, 16 * 8)
+    assert [row.kind for row in found.values()] == ["vectors", "vectors", "vectors", "tokens"]
+
+
+def test_times_are_relative_to_something_that_computes(toy):
+    found = by_name(rows(CHAPTER))
+    assert [name for name, row in found.items() if row.baseline] == ["dense", "over tokens"]
+    toy.SIDE_BY_SIDE = VARIANTS[:1]
+    assert [variant.name for variant in baselines(toy).values()] == ["nothing"]
+
+
+def test_the_mark_decides_which_of_the_layers_is_the_baseline(toy):
+    marked = Variant("marked", lambda: nn.Linear(12, 12), properties=("baseline",))
+    toy.SIDE_BY_SIDE = [*VARIANTS[1:3], marked]
+    assert [variant.name for variant in baselines(toy).values()] == ["marked"]
+
+
+def test_what_was_measured_is_fresh_stale_or_missing(toy):
+    found = by_name(rows(CHAPTER, ACCURACIES))
+    assert found["dense"].forward == Median(1.0, 0.9, 1.1)
+    assert (found["dense"].timed, found["dense"].trained) == ("fresh", "fresh")
+    assert (found["over tokens"].timed, found["over tokens"].trained) == ("missing", "missing")
+    assert found["over tokens"].forward is None
+    toy.code = "later"
+    assert by_name(rows(CHAPTER))["dense"].timed == "stale"
+
+
+def test_without_variants_a_chapter_is_left_out_or_refused(toy):
+    assert list(chapters_side_by_side([CHAPTER, "layers/nowhere", "nowhere/either"])) == [CHAPTER]
+    with pytest.raises(ValueError, match="SIDE_BY_SIDE"):
+        rows("layers/nowhere")
+
+
+def test_every_variant_is_timed_against_the_baseline_of_its_inputs(toy):
+    found = time_variants(toy, budget=0.05)
+    assert list(found) == [variant.name for variant in VARIANTS]
+    for name in ("dense", "over tokens"):
+        assert found[name] == {"forward": (1.0, 1.0, 1.0), "both": (1.0, 1.0, 1.0)}
+    assert found["nothing"]["forward"].value < 1.0
+    assert found["dropped"]["both"].value > 0.5
+
+
+def test_the_table_shows_numbers_ready_to_compare(toy, monkeypatch):
+    toy.side_by_side = None
+    module = sys.modules["course_lib.classroom.side_by_side"]
+    monkeypatch.setattr(module, "measured", lambda experiment: ACCURACIES)
+    shown = str(side_by_side_table(CHAPTER))
+    (dense,) = [line.split() for line in shown.splitlines() if line.startswith("dense")]
+    assert dense == ["dense", "156", "144", "12", "1.0", "×", "1.0", "×", "82.0", "±", "2.0"]
+    (dropped,) = [line for line in shown.splitlines() if line.startswith("dropped")]
+    assert "12 ×" in dropped
+    assert dropped.endswith("–")
+    (nothing,) = [line for line in shown.splitlines() if line.startswith("nothing")]
+    assert nothing.endswith("diverged")
+    assert "relative to dense, over tokens" in shown
+    assert "make bench" in shown  # two have no times
+    assert "†" not in shown
+    toy.code = "later"
+    assert "1.0 ×†" in str(side_by_side_table(CHAPTER))
+    assert "the code has changed" in str(side_by_side_table(CHAPTER))
+
+
+def test_the_table_is_one_that_can_be_read_aloud_and_scrolled(toy, monkeypatch):
+    toy.side_by_side = None
+    monkeypatch.setattr(sys.modules["course_lib.classroom.side_by_side"], "measured", lambda experiment: {})
+    page = side_by_side_table(CHAPTER)._repr_mimebundle_()["text/html"]
+    assert page.count('<th scope="row">') == len(VARIANTS)
+    assert page.count('<th scope="col">') == 7
+    assert 'tabindex="0"' in page
+    assert "<caption>" in page
+
+
+def test_a_module_without_the_tables_has_no_code_of_variants():
+    module = types.SimpleNamespace(__name__="course_lib.experiments.side_by_side")
+    with pytest.raises(ValueError, match="no definition of 'SIDE_BY_SIDE'"):
+        store.code_of_variants(module)
+
+
+def test_each_chapter_of_the_course_has_rows():
+    from course_lib.registry import chapters
+
+    for chapter in chapters_side_by_side(list(chapters())):
+        found = rows(chapter)
+        names = [row.variant.name for row in found]
+        assert len(set(names)) == len(names) <= 12
+        assert any(row.baseline for row in found)
+        assert len(store.code_of_variants(side_by_side.experiments_of(chapter))) == 33

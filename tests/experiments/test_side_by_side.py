@@ -1,0 +1,167 @@
+"""One frame for many layers: equal stems, equal data, and a gap that takes what a layer gives."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from course_lib.experiments.side_by_side import (
+    Frame,
+    Variant,
+    compare,
+    image_frame,
+    moved_by_a_pixel,
+    token_frame,
+    vector_frame,
+)
+
+FRAMES = {
+    "vectors": (vector_frame(12), lambda: nn.Linear(12, 12)),
+    "images": (image_frame(6), lambda: nn.Conv2d(6, 6, 3, padding=1)),
+    "tokens": (token_frame(12), lambda: nn.Linear(12, 12)),
+    "tokens of a pixel": (token_frame(12, patch=1), lambda: nn.Linear(12, 12)),
+}
+
+
+@pytest.mark.parametrize("kind", FRAMES)
+def test_a_frame_makes_a_classifier_and_says_what_its_layer_gets(kind):
+    frame, build = FRAMES[kind]
+    seen = []
+
+    def spying():
+        layer = build()
+        layer.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].shape))
+        return layer
+
+    model = frame(spying)
+    assert model(torch.randn(5, 1, 8, 8)).shape == (5, 10)
+    assert seen[-1] == (5, *frame.shape) == frame.example(5).shape
+    assert frame.kind == kind.split()[0]
+
+
+@pytest.mark.parametrize("kind", FRAMES)
+def test_the_stem_is_the_same_whatever_the_layer_draws(kind):
+    frame, build = FRAMES[kind]
+    stems = []
+    for layer in (build, nn.Identity):
+        torch.manual_seed(3)
+        stems.append(frame(layer)[0].state_dict())
+    for name, value in stems[0].items():
+        assert torch.equal(value, stems[1][name])
+
+
+@pytest.mark.parametrize(
+    ("frame", "build"),
+    [
+        (vector_frame(12), lambda: nn.Linear(12, 7)),
+        (image_frame(6), lambda: nn.Conv2d(6, 9, 3, stride=2)),
+        (image_frame(6), lambda: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())),
+        (token_frame(12), lambda: nn.Linear(12, 7)),
+        (token_frame(12), lambda: nn.Conv1d(16, 4, 1)),
+        (token_frame(12), lambda: nn.Flatten()),
+    ],
+)
+def test_a_layer_may_change_its_features_and_positions_or_pool_them_away(frame, build):
+    assert frame(build)(torch.randn(3, 1, 8, 8)).shape == (3, 10)
+
+
+class Pair(nn.Module):
+    """Gives two things."""
+
+    def forward(self, x):
+        return x, x
+
+
+class OneNumber(nn.Module):
+    """Forgets the batch."""
+
+    def forward(self, x):
+        return x.sum()
+
+
+@pytest.mark.parametrize(("layer", "words"), [(Pair, "gives tuple"), (OneNumber, r"gives \(\)")])
+def test_a_layer_that_gives_no_row_per_example_is_refused(layer, words):
+    with pytest.raises(ValueError, match=words):
+        vector_frame(12)(layer)
+
+
+def test_asking_for_the_width_leaves_statistics_and_random_numbers_alone():
+    torch.manual_seed(0)
+    model = vector_frame(12)(lambda: nn.BatchNorm1d(12))
+    assert model[1].running_mean.abs().max() == 0
+    assert model[1].training
+    after = torch.get_rng_state()
+    torch.manual_seed(0)
+    nn.Sequential(nn.Flatten(), nn.Linear(64, 12)), nn.Linear(12, 10)
+    assert torch.equal(torch.get_rng_state(), after)
+
+
+def test_the_mean_is_over_positions_and_the_activation_before_it():
+    frame = Frame("tokens", (4, 3), nn.Identity, nn.ReLU)
+    model, x = frame(nn.Identity), torch.randn(2, 4, 3)
+    torch.testing.assert_close(model[:-1](x), x.relu().mean(1))
+    images = Frame("images", (3, 2, 2), nn.Identity, nn.ReLU)(nn.Identity)
+    x = torch.randn(2, 3, 2, 2)
+    torch.testing.assert_close(images[:-1](x), x.relu().mean((2, 3)))
+
+
+def test_patches_cover_the_image_once():
+    with pytest.raises(ValueError, match="patch=3"):
+        token_frame(8, patch=3)
+    tokens = token_frame(4).stem()
+    images = torch.arange(64.0).view(1, 1, 8, 8)
+    patches = tokens.patches(images).flatten(2).mT[0]
+    assert sorted(patches.flatten().tolist()) == list(range(64))
+    assert sorted(patches[0].tolist()) == [0, 1, 8, 9]
+
+
+def test_images_move_by_a_pixel_at_most_and_lose_nothing():
+    images = torch.randn(200, 2, 5, 4)
+    moved = moved_by_a_pixel(images, torch.Generator().manual_seed(0))
+    shifts = [(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)]
+    found = []
+    for image, other in zip(images, moved, strict=True):
+        (shift,) = [s for s in shifts if torch.equal(image.roll(s, (1, 2)), other)]
+        found.append(shift)
+    assert set(found) == set(shifts)
+
+
+VARIANTS = [Variant("linear", lambda: nn.Linear(64, 64)), Variant("none", nn.Identity)]
+PLAIN = vector_frame(64, activation=nn.Identity)
+
+
+def test_the_comparison_is_the_same_for_equal_seeds_and_sees_what_a_layer_brings():
+    variants = [Variant("relu", nn.ReLU), Variant("none", nn.Identity)]
+    found = compare(variants, frame=PLAIN, seed=1, steps=120)
+    assert found == compare(variants, frame=PLAIN, seed=1, steps=120)
+    assert found["relu"] > found["none"] + 0.05
+    assert found != compare(variants, frame=PLAIN, seed=2, steps=120)
+
+
+def test_a_variant_does_not_depend_on_its_neighbours():
+    alone = compare(VARIANTS[1:], frame=PLAIN, seed=0, steps=20)
+    assert compare(VARIANTS, frame=PLAIN, seed=0, steps=20)["none"] == alone["none"]
+
+
+def test_a_variant_may_bring_its_own_frame():
+    own = Variant("tokens", nn.Identity, frame=token_frame(8))
+    found = compare([*VARIANTS, own], frame=PLAIN, seed=0, steps=5)
+    assert list(found) == ["linear", "none", "tokens"]
+
+
+class Explodes(nn.Module):
+    """Multiplies what it gets into the infinite."""
+
+    def forward(self, x):
+        return x * 1e38 * 1e38
+
+
+def test_a_run_that_diverges_has_no_accuracy():
+    found = compare([Variant("explodes", Explodes)], frame=PLAIN, seed=0, steps=5)
+    assert math.isnan(found["explodes"])
+
+
+def test_two_variants_of_one_name_are_refused():
+    with pytest.raises(ValueError, match="a name of its own"):
+        compare([VARIANTS[0], VARIANTS[0]], frame=PLAIN, seed=0)
