@@ -1,0 +1,97 @@
+"""The support-vector head: a squared hinge, one class against the rest, in the place of softmax."""
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from course_lib.registry import implements
+
+__all__ = ["SquaredHingeLoss", "squared_hinge_loss"]
+
+
+@implements("cnn-svm")
+def squared_hinge_loss(
+    scores: Float[Tensor, "b k"],
+    target: Int64[Tensor, "_b"],
+    weight: Float[Tensor, "k d"] | None = None,
+    *,
+    c: float = 1.0,
+) -> Float[Tensor, ""]:
+    r"""Margins of every class against the rest, and the length of the last weight matrix.
+
+    .. math:: L = \frac1b \Bigl( \|W\|^2 + C \sum_i \sum_k \max(0,\, 1 - y_{ik}\, s_{ik})^2 \Bigr), \qquad
+        y_{ik} = \begin{cases} +1 & k = \text{class of } i \\ -1 & \text{else} \end{cases}
+
+    Args:
+        scores: s, the raw output of the last layer.
+        target: the class of each row.
+        weight: W of the last layer; without it the margins alone.
+        c: C, how much the margins count against the length of W.
+
+    Shape: ``(b, k)``, ``(b,)`` and ``(k, d)`` to a scalar.
+
+    Raises:
+        ValueError: for scores of another shape or a class that has no score.
+
+    Paper: An Architecture Combining Convolutional Neural Network (CNN) and Support Vector Machine (SVM) for
+    Image Classification - https://arxiv.org/abs/1712.03541
+
+    Differs from the paper: its formula divides the penalty by the number of samples and sums the margins; we
+    divide both, so that a batch of any size has the same optimum per sample count. Differs from
+    ``torch.nn.MultiMarginLoss(p=2)``, which compares each score with that of the true class.
+
+    >>> squared_hinge_loss(torch.tensor([[2.0, -0.5, 0.0]]), torch.tensor([0]))
+    tensor(1.2500)
+    """
+    if scores.ndim != 2 or target.shape != scores.shape[:1]:
+        raise ValueError(
+            f"expected scores (b, k) and classes (b,), got {tuple(scores.shape)} and {tuple(target.shape)}"
+        )
+    if target.numel() and (target.min() < 0 or target.max() >= scores.shape[1]):
+        raise ValueError(
+            f"{scores.shape[1]} scores, but the classes go from {target.min()} to {target.max()}"
+        )
+    sign = torch.full_like(scores, -1.0).scatter(1, target[:, None], 1.0)
+    loss = c * (1 - sign * scores).clamp(min=0).square().sum()
+    if weight is not None:
+        loss = loss + weight.square().sum()
+    return loss / max(1, len(scores))
+
+
+@implements("cnn-svm")
+class SquaredHingeLoss(nn.Module):
+    r"""Module form of :func:`squared_hinge_loss`.
+
+    .. math:: L = \frac1b \Bigl( \|W\|^2 + C \sum_i \sum_k \max(0,\, 1 - y_{ik}\, s_{ik})^2 \Bigr)
+
+    Args:
+        c: C, how much the margins count against the length of W.
+
+    Shape: scores ``(b, k)``, classes ``(b,)`` and, if it is to count, W ``(k, d)`` to a scalar.
+
+    Raises:
+        ValueError: unless C is positive.
+
+    Paper: An Architecture Combining Convolutional Neural Network (CNN) and Support Vector Machine (SVM) for
+    Image Classification - https://arxiv.org/abs/1712.03541
+
+    >>> SquaredHingeLoss(c=2.0)(torch.zeros(4, 3), torch.tensor([0, 1, 2, 0]))
+    tensor(6.)
+    """
+
+    def __init__(self, *, c: float = 1.0) -> None:
+        super().__init__()
+        if c <= 0:
+            raise ValueError(f"c must be positive, got {c}; a smaller c means a wider margin")
+        self.c = c
+
+    def forward(
+        self,
+        scores: Float[Tensor, "b k"],
+        target: Int64[Tensor, "_b"],
+        weight: Float[Tensor, "k d"] | None = None,
+    ) -> Float[Tensor, ""]:
+        return squared_hinge_loss(scores, target, weight, c=self.c)
+
+    def extra_repr(self) -> str:
+        return f"c={self.c}"

@@ -1,0 +1,99 @@
+"""A deep network of dense layers only: inverted bottlenecks with norm and skip."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from course_lib.layers._shapes import require_width
+from course_lib.registry import implements
+
+__all__ = ["InvertedBottleneckBlock", "InvertedBottleneckMLP"]
+
+
+@implements("scaling-mlps", example=lambda: (InvertedBottleneckBlock(6, expansion=2), torch.randn(3, 6)))
+class InvertedBottleneckBlock(nn.Module):
+    r"""Widen, bend, narrow, and add to the stream.
+
+    .. math:: z \leftarrow z + W_c\, \mathrm{GELU}(W_e\, \mathrm{LN}(z)), \qquad
+        W_e \in \mathbb R^{km \times m}, \; W_c \in \mathbb R^{m \times km}
+
+    Args:
+        dim: width m of the stream.
+        expansion: k, how much wider the inside is.
+
+    Shape: ``(*b, d)`` to ``(*b, d)``.
+
+    Raises:
+        ValueError: if the last axis is not ``dim`` wide.
+
+    Paper: Scaling MLPs: A Tale of Inductive Bias - https://arxiv.org/abs/2306.13575
+
+    >>> block = InvertedBottleneckBlock(16)
+    >>> sum(p.numel() for p in block.parameters())  # 2 k m^2 + (k + 1) m + 2 m
+    2160
+    """
+
+    def __init__(self, dim: int, *, expansion: int = 4) -> None:
+        super().__init__()
+        self.dim, self.expansion = dim, expansion
+        self.norm = nn.LayerNorm(dim)
+        self.expand = nn.Linear(dim, expansion * dim)
+        self.contract = nn.Linear(expansion * dim, dim)
+
+    def forward(self, z: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
+        require_width(z, self.dim, f"InvertedBottleneckBlock({self.dim})")
+        return z + self.contract(F.gelu(self.expand(self.norm(z))))
+
+    def extra_repr(self) -> str:
+        return f"{self.dim}, expansion={self.expansion}"
+
+
+@implements(
+    "scaling-mlps",
+    example=lambda: (InvertedBottleneckMLP(6, 3, dim=4, depth=2, expansion=2), torch.randn(5, 2, 3)),
+    exceptions={"wrong_last_dim": "the input is flattened, so only its size counts, and that is checked"},
+)
+class InvertedBottleneckMLP(nn.Module):
+    r"""All values of the input as one vector, embedded, through L blocks, normalised, classified.
+
+    .. math:: z_0 = W_0\, \mathrm{vec}(x), \qquad z_l = \mathrm{block}_l(z_{l-1}), \qquad
+        y = W_y\, \mathrm{LN}(z_L)
+
+    Args:
+        in_features: values of one input, over all its axes.
+        num_classes: scores to give.
+        dim: width m of the stream.
+        depth: number L of blocks.
+        expansion: k of every block.
+
+    Shape: ``(b, *sizes)`` to ``(b, num_classes)``.
+
+    Raises:
+        ValueError: if the input has another number of values.
+
+    Paper: Scaling MLPs: A Tale of Inductive Bias - https://arxiv.org/abs/2306.13575
+
+    Differs from the paper: its sizes are called B-L/Wi-m; here L is ``depth`` and m is ``dim``. Weights start
+    as torch's linear layers do, which is inferred.
+
+    >>> InvertedBottleneckMLP(64, 10, dim=16, depth=2)(torch.zeros(3, 1, 8, 8)).shape
+    torch.Size([3, 10])
+    """
+
+    def __init__(
+        self, in_features: int, num_classes: int, *, dim: int, depth: int, expansion: int = 4
+    ) -> None:
+        super().__init__()
+        self.in_features = in_features
+        self.embed = nn.Linear(in_features, dim)
+        self.blocks = nn.Sequential(
+            *(InvertedBottleneckBlock(dim, expansion=expansion) for _ in range(depth))
+        )
+        self.norm = nn.LayerNorm(dim)
+        self.out = nn.Linear(dim, num_classes)
+
+    def forward(self, x: Float[Tensor, "b ..."]) -> Float[Tensor, "b k"]:
+        x = x.flatten(1)
+        require_width(x, self.in_features, f"InvertedBottleneckMLP({self.in_features}, ...), flattened,")
+        return self.out(self.norm(self.blocks(self.embed(x))))

@@ -1,0 +1,104 @@
+"""Folds against sklearn, and stopping points against hand-made curves and the loop itself."""
+
+import copy
+import math
+
+import pytest
+import torch
+from sklearn.model_selection import KFold
+from torch import nn
+
+from course_lib.training.loop import evaluate, fit
+from course_lib.training.validation import kfold_indices, kfold_scores, stopping_point
+
+
+@pytest.mark.parametrize(
+    ("losses", "patience", "min_delta", "stop", "best"),
+    [
+        ([3.0, 2.0, 1.0], 1, 0.0, None, 2),
+        ([3.0, 3.0, 1.0], 1, 0.0, 1, 0),
+        ([3.0, 2.0, 2.5, 2.2, 1.0], 2, 0.0, 3, 1),
+        ([3.0, 2.0, 2.5, 2.2, 1.0], 3, 0.0, None, 4),
+        ([1.0, 0.95, 0.85, 0.84], 2, 0.1, None, 2),  # 0.95 is not enough, 0.85 is: measured from the best
+        ([1.0, 0.99, 0.98, 0.97], 3, 0.1, 3, 0),
+        ([math.nan, math.nan], 2, 0.0, 1, None),
+        ([], 1, 0.0, None, None),
+    ],
+)
+def test_stopping_points_of_hand_made_curves(losses, patience, min_delta, stop, best):
+    assert stopping_point(losses, patience=patience, min_delta=min_delta) == (stop, best)
+
+
+@pytest.mark.parametrize("patience", [1, 2, 3])
+def test_the_loop_stops_at_the_stopping_point_of_its_own_curve_and_restores_its_best_weights(patience):
+    generator = torch.Generator().manual_seed(0)
+    draw = lambda n: (torch.randn(n, 8, generator=generator), torch.randint(3, (n,), generator=generator))  # noqa: E731
+    train, validation = draw(12), draw(30)
+    torch.manual_seed(0)
+    start, kept = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 3)), {}
+    model = copy.deepcopy(start)
+    keep = lambda step, model, loss: kept.update({step: copy.deepcopy(model.state_dict())})  # noqa: E731
+    options = {"steps": 200, "batch_size": 6, "lr": 0.03, "every": 5, "validation": validation}
+    history = fit(model, train, patience=patience, callbacks=[keep], **options)
+    assert history.stopped == "patience"
+    curve = [loss for _, loss in fit(copy.deepcopy(start), train, **options).validation]
+    stop, best = stopping_point(curve, patience=patience)
+    assert [len(history.losses), history.best_step] == [5 * (stop + 1), 5 * (best + 1)]
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, kept[history.best_step][name])
+
+
+@pytest.mark.parametrize(("n", "folds"), [(10, 5), (11, 3), (7, 7), (20, 2)])
+def test_folds_have_the_sizes_of_sklearn_and_cut_the_rows_into_disjoint_parts(n, folds):
+    ours = kfold_indices(n, folds, seed=3)
+    peer = KFold(folds, shuffle=True, random_state=3).split(range(n))
+    assert [(len(a), len(b)) for a, b in ours] == [(len(a), len(b)) for a, b in peer]
+    assert sorted(torch.cat([held_out for _, held_out in ours]).tolist()) == list(range(n))
+    for rest, held_out in ours:
+        assert sorted([*rest.tolist(), *held_out.tolist()]) == list(range(n))
+    assert [b.tolist() for _, b in kfold_indices(n, folds, seed=4)] != [b.tolist() for _, b in ours]
+
+
+def test_the_score_of_a_fold_is_that_of_a_run_which_never_saw_it():
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(30, 4, generator=generator), torch.arange(30) % 3
+    seen = []
+
+    class Watch(nn.Linear):
+        def forward(self, rows):
+            if self.training:
+                seen[-1] |= {tuple(row.tolist()) for row in rows}
+            return super().forward(rows)
+
+    def make():
+        seen.append(set())
+        return Watch(4, 3)
+
+    scores = kfold_scores(make, (x, y), folds=3, steps=30, batch_size=4, patience=2, every=5, seed=1)
+    assert len(scores) == len(seen) == 3
+    for rows, (_, held_out) in zip(seen, kfold_indices(30, 3, seed=1), strict=True):
+        assert rows
+        assert not rows & {tuple(row.tolist()) for row in x[held_out]}
+
+
+def test_the_score_is_the_metric_on_the_fold():
+    x, y = torch.arange(12.0)[:, None], torch.arange(12.0)[:, None]
+    make = lambda: nn.Linear(1, 1)  # noqa: E731
+    options = {"steps": 1, "batch_size": 2, "lr": 1e-30, "validation": (x, y)}
+    scores = kfold_scores(make, (x, y), folds=4, metric="loss", steps=1, batch_size=2, lr=1e-30, seed=5)
+    for i, (_, held_out) in enumerate(kfold_indices(12, 4, seed=5)):
+        torch.manual_seed(5 + i)
+        model = make()
+        fit(model, (x, y), **options)
+        assert scores[i] == pytest.approx(evaluate(model, (x[held_out], y[held_out]), metric="loss"))
+
+
+def test_folds_that_leave_nothing_are_refused():
+    with pytest.raises(ValueError, match="5 folds of 4 rows"):
+        kfold_indices(4, 5)
+    with pytest.raises(ValueError, match="leave none to train on"):
+        kfold_scores(lambda: nn.Linear(1, 1), (torch.zeros(2, 1), torch.zeros(2, 1)), folds=2, steps=1)
+    with pytest.raises(ValueError, match="share between 0 and 1"):
+        kfold_scores(lambda: nn.Linear(1, 1), (torch.zeros(4, 1), torch.zeros(4, 1)), validation=1.0, steps=1)
+    with pytest.raises(ValueError, match="got 0 and 0"):
+        stopping_point([1.0], patience=0)
