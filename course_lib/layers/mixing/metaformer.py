@@ -1,0 +1,269 @@
+"""MetaFormer: one frame, any token mixer; and the mixers that hardly mix."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from course_lib.layers.mixing._images import ChannelScale, require_grid, require_image
+from course_lib.layers.norm import ResidualSublayer
+from course_lib.registry import implements
+
+__all__ = ["GridMixer", "MetaFormerBlock", "PoolFormer", "PoolMixer", "RandomMixer", "pool_minus_input_naive"]
+
+OneGroupNorm = partial(nn.GroupNorm, 1)
+
+
+def pool_minus_input_naive(x: Float[Tensor, "b c i j"], size: int = 3) -> Float[Tensor, "b c i j"]:
+    r"""The pooling mixer as written: over the neighbours that exist, a mean, less the pixel itself.
+
+    .. math:: y_{ij} = \frac{1}{|N_{ij}|} \sum_{(k, l) \in N_{ij}} x_{kl} - x_{ij}, \qquad
+        N_{ij} = \{(k, l) : |k - i|, |l - j| \le \lfloor s/2 \rfloor\}
+
+    >>> pool_minus_input_naive(torch.tensor([[[[0.0, 3.0, 0.0]]]]))
+    tensor([[[[ 1.5000, -2.0000,  1.5000]]]])
+    """
+    half, (rows, columns) = size // 2, x.shape[-2:]
+    y = torch.empty_like(x)
+    for i in range(rows):
+        for j in range(columns):
+            window = x[..., max(i - half, 0) : i + half + 1, max(j - half, 0) : j + half + 1]
+            y[..., i, j] = window.mean((-2, -1)) - x[..., i, j]
+    return y
+
+
+@implements("metaformer", example=lambda: (PoolMixer(), torch.randn(2, 3, 4, 5)))
+class PoolMixer(nn.Module):
+    r"""The smallest token mixer: the average of the neighbours, less the pixel itself; no parameters.
+
+    .. math:: y = \mathrm{AvgPool}_{s \times s}(x) - x
+
+    The block around it adds x again, so that pooling alone remains. At the border only the neighbours
+    that exist are averaged.
+
+    Args:
+        size: side s of the window, odd.
+
+    Shape: ``(b, c, i, j)`` to ``(b, c, i, j)``.
+
+    Raises:
+        ValueError: for an even window.
+
+    Paper: MetaFormer Is Actually What You Need for Vision - https://arxiv.org/abs/2111.11418
+
+    >>> PoolMixer()(torch.tensor([[[[0.0, 3.0, 0.0]]]]))
+    tensor([[[[ 1.5000, -2.0000,  1.5000]]]])
+    """
+
+    def __init__(self, *, size: int = 3) -> None:
+        super().__init__()
+        if size < 1 or size % 2 == 0:
+            raise ValueError(f"the window must be odd, so that it has a centre; got size={size}")
+        self.size = size
+
+    def forward(self, x: Float[Tensor, "b c i j"]) -> Float[Tensor, "b c i j"]:
+        return F.avg_pool2d(x, self.size, 1, self.size // 2, count_include_pad=False) - x
+
+    def extra_repr(self) -> str:
+        return f"size={self.size}"
+
+
+@implements("metaformer", example=lambda: (RandomMixer(5), torch.randn(2, 5, 4)))
+class RandomMixer(nn.Module):
+    r"""Mix the tokens with a random matrix that is never trained.
+
+    .. math:: y = A x, \qquad A = \mathrm{softmax}(R), \quad R_{ts} \sim U(0, 1)
+
+    Args:
+        num_tokens: tokens t.
+
+    Shape: ``(b, t, d)`` to ``(b, t, d)``.
+
+    Raises:
+        ValueError: for another number of tokens.
+
+    Paper: MetaFormer Is Actually What You Need for Vision - https://arxiv.org/abs/2111.11418 (one of its
+    ablations). The softmax of uniform numbers is from the authors' code: in a row, the largest
+    weight is at most e times the smallest, so it is nearly the mean over all tokens, plus a little noise.
+
+    >>> RandomMixer(5)(torch.ones(1, 5, 1)).flatten().allclose(torch.ones(5))
+    True
+    """
+
+    def __init__(self, num_tokens: int) -> None:
+        super().__init__()
+        self.num_tokens = num_tokens
+        self.register_buffer("matrix", torch.rand(num_tokens, num_tokens).softmax(-1))
+
+    def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
+        require_grid(x, (self.num_tokens, 1), None, self)
+        return self.matrix @ x
+
+    def extra_repr(self) -> str:
+        return f"{self.num_tokens}"
+
+
+@implements("metaformer", example=lambda: (GridMixer(PoolMixer(), (2, 3)), torch.randn(2, 6, 4)))
+class GridMixer(nn.Module):
+    r"""Give an image-shaped mixer to a block of tokens: rows of tokens become an image and back.
+
+    .. math:: y = \mathrm{tokens}\bigl(T(\mathrm{image}(x))\bigr), \qquad t = i \cdot \text{columns} + j
+
+    Args:
+        mixer: T, from ``(b, c, i, j)`` to ``(b, c, i, j)``.
+        grid: rows and columns of the tokens.
+
+    Shape: ``(b, t, d)`` to ``(b, t, d)`` with t = rows x columns.
+
+    Raises:
+        ValueError: for another number of tokens.
+
+    Paper: MetaFormer Is Actually What You Need for Vision - https://arxiv.org/abs/2111.11418 (an adapter, so
+    that every mixer fits ``TransformerBlock(mixer=...)``)
+
+    >>> GridMixer(PoolMixer(), (1, 3))(torch.tensor([[[0.0], [3.0], [0.0]]])).flatten()
+    tensor([ 1.5000, -2.0000,  1.5000])
+    """
+
+    def __init__(self, mixer: nn.Module, grid: tuple[int, int]) -> None:
+        super().__init__()
+        self.mixer, self.grid = mixer, tuple(grid)
+
+    def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
+        require_grid(x, self.grid, None, self)
+        image = x.mT.unflatten(2, self.grid)
+        return self.mixer(image).flatten(2).mT
+
+    def extra_repr(self) -> str:
+        return f"grid={self.grid}"
+
+
+@implements(
+    "metaformer",
+    example=lambda: (
+        MetaFormerBlock(4, nn.MaxPool2d(3, 1, 1), layer_scale=0.1),
+        torch.randn(2, 4, 3, 5),
+    ),
+)
+class MetaFormerBlock(nn.Module):
+    r"""The frame: mix tokens with anything, then mix channels, each behind a norm and beside a skip.
+
+    .. math:: y = x + \lambda_1 \odot T(N(x)), \qquad z = y + \lambda_2 \odot W_2\, \mathrm{gelu}(W_1 N(y))
+
+    It is two :class:`~course_lib.layers.norm.ResidualSublayer` for images; for tokens, take
+    ``TransformerBlock(dim, 1, mixer=...)``.
+
+    Args:
+        dim: channels c.
+        token_mixer: T, from ``(b, c, i, j)`` to the same shape.
+        hidden_dim: width of the channel MLP, 4 c unless given.
+        layer_scale: start of the factors :math:`\lambda`, one per channel; None leaves them out.
+        norm_layer: N, called with ``dim``; PoolFormer's takes its statistics over channels and positions.
+
+    Shape: ``(b, c, i, j)`` to ``(b, c, i, j)``.
+
+    Raises:
+        ValueError: for another number of channels.
+
+    Paper: MetaFormer Is Actually What You Need for Vision - https://arxiv.org/abs/2111.11418
+
+    Differs from the paper: no stochastic depth; its layer scales start at 1e-5, which 200 steps do not leave.
+
+    >>> MetaFormerBlock(8, PoolMixer())(torch.randn(2, 8, 4, 4)).shape
+    torch.Size([2, 8, 4, 4])
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        token_mixer: nn.Module,
+        *,
+        hidden_dim: int | None = None,
+        layer_scale: float | None = None,
+        norm_layer: Callable[[int], nn.Module] = OneGroupNorm,
+    ) -> None:
+        super().__init__()
+        self.dim, hidden_dim = dim, 4 * dim if hidden_dim is None else hidden_dim
+        mlp = nn.Sequential(nn.Conv2d(dim, hidden_dim, 1), nn.GELU(), nn.Conv2d(hidden_dim, dim, 1))
+
+        def sublayer(mixer: nn.Module) -> ResidualSublayer:
+            scaled = mixer if layer_scale is None else nn.Sequential(mixer, ChannelScale(dim, layer_scale))
+            return ResidualSublayer(scaled, dim, norm="pre", norm_layer=norm_layer)
+
+        self.mix_tokens = sublayer(token_mixer)
+        self.mix_channels = sublayer(mlp)
+
+    def forward(self, x: Float[Tensor, "b c i j"]) -> Float[Tensor, "b c i j"]:
+        require_image(x, self.dim, self)
+        return self.mix_channels(self.mix_tokens(x))
+
+    def extra_repr(self) -> str:
+        return f"{self.dim}"
+
+
+@implements(
+    "metaformer",
+    example=lambda: (PoolFormer(2, 3, dims=(4, 6), depths=(1, 1)), torch.randn(2, 2, 8, 12)),
+    exceptions={
+        "gradients": "pooling minus input drops a constant, so the shift of the norm before it is dead"
+    },
+)
+class PoolFormer(nn.Module):
+    r"""A pyramid of MetaFormer blocks that only pool: an image classifier without attention.
+
+    .. math:: x_0 = \mathrm{conv}_{\text{stem}}(\text{image}), \qquad
+        x_{l+1} = \mathrm{blocks}_l(\mathrm{conv}_{3 \times 3, /2}(x_l)), \qquad
+        \text{logits} = W\, \tfrac{1}{IJ} \textstyle\sum_{ij} N(x_L)_{ij}
+
+    Args:
+        in_channels: channels of the image.
+        num_classes: logits.
+        dims: channels of every stage; the map halves between two stages.
+        depths: blocks of every stage.
+        stem: kernel and stride of the first convolution; the paper's are 7 and 4.
+        layer_scale: start of the layer scales.
+
+    Shape: ``(b, c, i, j)`` to ``(b, num_classes)``.
+
+    Raises:
+        ValueError: for stages that do not match, or another number of channels.
+
+    Paper: MetaFormer Is Actually What You Need for Vision - https://arxiv.org/abs/2111.11418 (there four
+    stages of 64, 128, 320 and 512 channels; no stochastic depth here)
+
+    >>> PoolFormer(1, 10, dims=(8, 16), depths=(1, 1), stem=(3, 1))(torch.randn(2, 1, 8, 8)).shape
+    torch.Size([2, 10])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        *,
+        dims: Sequence[int] = (16, 32),
+        depths: Sequence[int] = (2, 2),
+        stem: tuple[int, int] = (7, 4),
+        layer_scale: float = 0.1,
+    ) -> None:
+        super().__init__()
+        if len(dims) != len(depths) or not dims:
+            raise ValueError(f"dims and depths need one entry per stage, got {dims} and {depths}")
+        self.in_channels, stages = in_channels, []
+        for stage, (dim, depth) in enumerate(zip(dims, depths, strict=True)):
+            kernel, stride = (3, 2) if stage else stem
+            stages.append(nn.Conv2d(in_channels, dim, kernel, stride, kernel // 2))
+            stages += [MetaFormerBlock(dim, PoolMixer(), layer_scale=layer_scale) for _ in range(depth)]
+            in_channels = dim
+        self.stages = nn.Sequential(*stages)
+        self.norm = OneGroupNorm(in_channels)
+        self.out = nn.Linear(in_channels, num_classes)
+
+    def forward(self, x: Float[Tensor, "b c i j"]) -> Float[Tensor, "b n"]:
+        require_image(x, self.in_channels, self)
+        return self.out(self.norm(self.stages(x)).mean((2, 3)))
+
+    def extra_repr(self) -> str:
+        return f"{self.in_channels}, num_classes={self.out.out_features}"

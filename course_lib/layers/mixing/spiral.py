@@ -1,0 +1,211 @@
+"""SpiralMLP: a 1 x 1 layer in which every channel is read at its own place on a spiral."""
+
+import math
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from course_lib.layers.mixing._images import require_image
+from course_lib.registry import implements
+
+__all__ = ["SpiralFC", "SpiralMixer", "spiral_offsets", "spiral_shift", "spiral_shift_naive"]
+
+
+@implements("spiral-mlp")
+def spiral_offsets(
+    channels: int, *, reach: int | float = 3.0, period: int | float = 32.0, partitions: int = 2
+) -> Int[Tensor, "c 2"]:
+    r"""Where each channel looks: rows and columns on a spiral that winds out and back again.
+
+    .. math:: \delta_c = \mathrm{round}\bigl(A(c) \cos\tfrac{2 \pi c}{T},\; A(c) \sin\tfrac{2 \pi c}{T}\bigr),
+        \qquad A(c) = \tfrac{2R}{P} \min(c,\, P - c)
+
+    c counts within a partition of P channels; every partition winds anew.
+
+    Args:
+        channels: channels c of all partitions together.
+        reach: largest distance R.
+        period: channels T per turn.
+        partitions: how often the spiral is run through, a divisor of ``channels``.
+
+    Shape: integers ``(c, 2)``: row offset, then column offset.
+
+    Raises:
+        ValueError: if the partitions do not divide the channels.
+
+    Paper: SpiralMLP: A Lightweight Vision MLP Architecture - https://arxiv.org/abs/2404.00648
+
+    Inferred: the paper's formula is known here through a re-implementation, which also rounds A(c) down
+    first; the released code's amplitude is half as large (14 c / P, so at most 7). T = 32 and two partitions
+    are from that code, where both partitions write to the first half of the table and the second half stays
+    uninitialised memory. Here each has its own rows.
+
+    >>> spiral_offsets(8, reach=2, period=8, partitions=1).tolist()
+    [[0, 0], [0, 0], [0, 1], [-1, 1], [-2, 0], [-1, -1], [0, -1], [0, 0]]
+    """
+    if partitions < 1 or channels % partitions:
+        raise ValueError(f"partitions={partitions} must divide channels={channels}")
+    size = channels // partitions
+    places = []
+    for c in range(size):
+        amplitude, angle = 2 * reach / size * min(c, size - c), 2 * math.pi * c / period
+        places.append((round(amplitude * math.cos(angle)), round(amplitude * math.sin(angle))))
+    return torch.tensor(places * partitions)
+
+
+def spiral_shift_naive(x: Float[Tensor, "b c i j"], offsets: Int[Tensor, "c 2"]) -> Float[Tensor, "b c i j"]:
+    r"""Read every channel at its own offset, pixel by pixel; zero outside the image.
+
+    .. math:: y_{cij} = x_{c,\, i + \delta_{c1},\, j + \delta_{c2}}
+
+    >>> spiral_shift_naive(torch.tensor([[[[1.0, 2.0, 3.0]]]]), torch.tensor([[0, 1]]))
+    tensor([[[[2., 3., 0.]]]])
+    """
+    rows, columns = x.shape[-2:]
+    y = torch.zeros_like(x)
+    for c, (down, right) in enumerate(offsets.tolist()):
+        for i in range(rows):
+            for j in range(columns):
+                if 0 <= i + down < rows and 0 <= j + right < columns:
+                    y[:, c, i, j] = x[:, c, i + down, j + right]
+    return y
+
+
+@implements("spiral-mlp")
+def spiral_shift(x: Float[Tensor, "b c i j"], offsets: Int[Tensor, "c 2"]) -> Float[Tensor, "b c i j"]:
+    r"""Read every channel at its own offset, in one gather; equals :func:`spiral_shift_naive`.
+
+    .. math:: y_{cij} = x_{c,\, i + \delta_{c1},\, j + \delta_{c2}}, \quad 0 \text{ outside the image}
+
+    Args:
+        x: image.
+        offsets: row and column offset of every channel.
+
+    Paper: SpiralMLP: A Lightweight Vision MLP Architecture - https://arxiv.org/abs/2404.00648 (there a
+    deformable convolution with constant offsets does the same)
+
+    >>> spiral_shift(torch.tensor([[[[1.0, 2.0, 3.0]]]]), torch.tensor([[0, 1]]))
+    tensor([[[[2., 3., 0.]]]])
+    """
+    rows, columns = x.shape[-2:]
+    down, right = offsets.to(x.device)[:, :, None, None].unbind(1)  # (c, 1, 1) each
+    i = torch.arange(rows, device=x.device)[:, None] + down
+    j = torch.arange(columns, device=x.device) + right
+    inside = ((i >= 0) & (i < rows)) & ((j >= 0) & (j < columns))  # (c, i, j)
+    index = (i.clamp(0, rows - 1) * columns + j.clamp(0, columns - 1)).flatten(1)
+    moved = x.flatten(2).gather(2, index.expand(len(x), -1, -1)).unflatten(2, (rows, columns))
+    return torch.where(inside, moved, torch.zeros_like(moved))
+
+
+@implements("spiral-mlp", example=lambda: (SpiralFC(8, 5, reach=2, period=8), torch.randn(2, 8, 4, 6)))
+class SpiralFC(nn.Module):
+    r"""A linear map over channels, each read at its own place on the spiral.
+
+    .. math:: y_{oij} = b_o + \sum_c W_{oc}\, x_{c,\, i + \delta_{c1},\, j + \delta_{c2}}
+
+    It costs what a 1 x 1 convolution costs, for images of any size, and yet it mixes positions. It is a
+    large convolution in which every input channel has one tap.
+
+    Args:
+        in_channels: channels c that enter.
+        out_channels: channels o that leave.
+        reach: largest distance of :func:`spiral_offsets`; 0 gives a plain 1 x 1 convolution.
+        period: channels per turn.
+        partitions: how often the spiral is run through.
+        offsets: a table ``(c, 2)`` of your own in place of the spiral.
+        bias: learn b.
+
+    Shape: ``(b, c, i, j)`` to ``(b, o, i, j)``.
+
+    Raises:
+        ValueError: for offsets of another shape, or another number of channels.
+
+    Paper: SpiralMLP: A Lightweight Vision MLP Architecture - https://arxiv.org/abs/2404.00648 (see
+    :func:`spiral_offsets` for what is inferred). The released code takes the largest of every 16 channels
+    before this layer; the paper's equation has no such step, and neither has this layer.
+
+    >>> SpiralFC(32, 32, reach=3, period=8)(torch.randn(2, 32, 8, 8)).shape
+    torch.Size([2, 32, 8, 8])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        reach: int | float = 3.0,
+        period: int | float = 32.0,
+        partitions: int = 2,
+        offsets: Int[Tensor, "c 2"] | None = None,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        if offsets is None:
+            offsets = spiral_offsets(in_channels, reach=reach, period=period, partitions=partitions)
+        if offsets.shape != (in_channels, 2):
+            raise ValueError(f"offsets need shape {(in_channels, 2)}, got {tuple(offsets.shape)}")
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.linear = nn.Conv2d(in_channels, out_channels, 1, bias=bias)
+        self.register_buffer("offsets", offsets)
+
+    def forward(self, x: Float[Tensor, "b c i j"]) -> Float[Tensor, "b o i j"]:
+        require_image(x, self.in_channels, self)
+        return self.linear(spiral_shift(x, self.offsets))
+
+    def extra_repr(self) -> str:
+        return f"{self.in_channels}, {self.out_channels}"
+
+
+@implements("spiral-mlp", example=lambda: (SpiralMixer(8, reach=2, period=8), torch.randn(2, 8, 4, 6)))
+class SpiralMixer(nn.Module):
+    r"""A spiral layer beside a plain one, weighed against each other channel by channel.
+
+    .. math:: u = \mathrm{SpiralFC}(x), \quad v = W_s x, \quad
+        (a, 1 - a) = \mathrm{softmax}\bigl(\mathrm{MLP}(\mathrm{mean}_{ij}(u + v))\bigr), \quad
+        y = W_o\,(a \odot u + (1 - a) \odot v) + b_o
+
+    Args:
+        dim: channels c.
+        reach: largest distance of the spiral.
+        period: channels per turn.
+        partitions: how often the spiral is run through.
+        offsets: a table ``(c, 2)`` of your own.
+
+    Shape: ``(b, c, i, j)`` to ``(b, c, i, j)``.
+
+    Raises:
+        ValueError: as :class:`SpiralFC`.
+
+    Paper: SpiralMLP: A Lightweight Vision MLP Architecture - https://arxiv.org/abs/2404.00648. The hidden
+    width c / 4 of the MLP and the missing bias of :math:`W_s` are from the released code.
+
+    >>> SpiralMixer(16, reach=2, period=8)(torch.randn(2, 16, 8, 8)).shape
+    torch.Size([2, 16, 8, 8])
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        reach: int | float = 3.0,
+        period: int | float = 32.0,
+        partitions: int = 2,
+        offsets: Int[Tensor, "c 2"] | None = None,
+    ) -> None:
+        super().__init__()
+        self.dim, hidden = dim, max(dim // 4, 1)
+        self.cross = SpiralFC(dim, dim, reach=reach, period=period, partitions=partitions, offsets=offsets)
+        self.plain = nn.Conv2d(dim, dim, 1, bias=False)
+        self.weigh = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, 2 * dim))
+        self.out = nn.Conv2d(dim, dim, 1)
+
+    def forward(self, x: Float[Tensor, "b c i j"]) -> Float[Tensor, "b c i j"]:
+        cross, plain = self.cross(x), self.plain(x)
+        scores = self.weigh((cross + plain).mean((2, 3))).unflatten(1, (self.dim, 2))
+        a, b = F.softmax(scores, dim=-1)[..., None, None].unbind(2)
+        return self.out(a * cross + b * plain)
+
+    def extra_repr(self) -> str:
+        return f"{self.dim}"
