@@ -1,0 +1,292 @@
+"""A learned query decides how much each position counts; and the plain trunk that goes with it."""
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from course_lib.layers._shapes import require_width
+from course_lib.layers.attention import attention_weights, scaled_dot_product
+from course_lib.layers.norm import LayerNorm
+from course_lib.registry import implements
+
+__all__ = ["AttentionPool", "ClassQueryPool", "PatchConvBlock", "PatchConvNet"]
+
+
+class _Aggregation(nn.Module):
+    """One attention block from learned queries to all positions; the body of both pools below."""
+
+    def __init__(self, dim: int, queries: int, *, layer_scale: float, hidden_dim: int | None) -> None:
+        super().__init__()
+        hidden_dim = 3 * dim if hidden_dim is None else hidden_dim
+        self.dim, self.initial_scale = dim, layer_scale
+        self.queries = nn.Parameter(torch.empty(queries, dim))
+        self.norm_in, self.norm_mlp, self.norm_out = (LayerNorm(dim) for _ in range(3))
+        self.query, self.key, self.value = (nn.Linear(dim, dim, bias=False) for _ in range(3))
+        self.out = nn.Linear(dim, dim)
+        self.mlp = nn.Sequential(nn.Linear(dim, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, dim))
+        self.scale_attention, self.scale_mlp = (nn.Parameter(torch.empty(dim)) for _ in range(2))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Small random queries; both layer scales at their start."""
+        nn.init.normal_(self.queries, std=0.02)
+        nn.init.constant_(self.scale_attention, self.initial_scale)
+        nn.init.constant_(self.scale_mlp, self.initial_scale)
+
+    def _queries_keys_values(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        require_width(x, self.dim, f"{type(self).__name__}({self.dim})")
+        if x.ndim != 3 or not x.shape[1]:
+            raise ValueError(f"expected positions (b, t, d) with t > 0, got shape {tuple(x.shape)}")
+        n = self.norm_in(x)
+        q = self.query(self.norm_in(self.queries)).expand(len(x), -1, -1)
+        return q[:, None], self.key(n)[:, None], self.value(n)[:, None]  # one head: (b, 1, queries or t, d)
+
+    def weights(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b _ t"]:
+        """What each query takes from each position: one map per query, summing to one."""
+        q, k, _ = self._queries_keys_values(x)
+        return attention_weights(q, k)[:, 0]
+
+    def _aggregate(self, x: Tensor) -> Tensor:
+        attended = self.out(scaled_dot_product(*self._queries_keys_values(x))[:, 0])
+        z = self.queries + self.scale_attention * attended
+        return self.norm_out(z + self.scale_mlp * self.mlp(self.norm_mlp(z)))
+
+
+@implements("attention-pooling", example=lambda: (AttentionPool(6), torch.randn(2, 5, 6)))
+class AttentionPool(_Aggregation):
+    r"""One learned query attends to all positions: a weighted mean with weights that the content decides.
+
+    .. math:: a = \mathrm{softmax}_t\!\left(\frac{(W_q N(q_0)) \cdot (W_k N(x_t))}{\sqrt d}\right), \qquad
+        z = q_0 + \lambda_1 \odot W_o \sum_t a_t W_v N(x_t), \qquad
+        y = N(z + \lambda_2 \odot \mathrm{MLP}(N(z)))
+
+    It stands in the place of the global average: with :math:`W_q = 0` all weights are 1/t. A single head, so
+    that :meth:`weights` is one map that can be looked at. The order of the positions does not matter.
+
+    Args:
+        dim: width d.
+        layer_scale: start of :math:`\lambda_1` and :math:`\lambda_2`.
+        hidden_dim: width of the MLP, 3 d unless given.
+
+    Shape: ``(b, t, d)`` to ``(b, d)``.
+
+    Raises:
+        ValueError: for a wrong width or no position.
+
+    Paper: Augmenting Convolutional networks with attention-based aggregation -
+    https://arxiv.org/abs/2112.13692
+
+    Differs from the paper: layer scales start at 1, not near 0, which would need far longer training. As in
+    the authors' code the query sees the positions only, not itself; queries, keys and values have no bias.
+
+    >>> pool, x = AttentionPool(6), torch.randn(2, 5, 6)
+    >>> pool(x).shape, pool.weights(x).sum(1).detach().round(decimals=4)
+    (torch.Size([2, 6]), tensor([1., 1.]))
+    """
+
+    def __init__(self, dim: int, *, layer_scale: float = 1.0, hidden_dim: int | None = None) -> None:
+        super().__init__(dim, 1, layer_scale=layer_scale, hidden_dim=hidden_dim)
+
+    def weights(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t"]:
+        """How much each position counts; each row sums to one."""
+        return super().weights(x)[:, 0]
+
+    def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b d"]:
+        return self._aggregate(x)[:, 0]
+
+    def extra_repr(self) -> str:
+        return f"{self.dim}"
+
+
+@implements("attention-pooling", example=lambda: (ClassQueryPool(6, 4), torch.randn(2, 5, 6)))
+class ClassQueryPool(_Aggregation):
+    r"""One learned query per class: each class looks where it wants, and scores what it found.
+
+    .. math:: \text{logit}_k = w_k \cdot y_k + b_k
+
+    with :math:`y_k` what :class:`AttentionPool` gives for the query of class k.
+
+    Args:
+        dim: width d.
+        num_classes: k, the number of queries.
+        layer_scale: start of both layer scales.
+        hidden_dim: width of the MLP, 3 d unless given.
+
+    Shape: ``(b, t, d)`` to ``(b, k)``.
+
+    Raises:
+        ValueError: for a wrong width or no position.
+
+    Paper: Augmenting Convolutional networks with attention-based aggregation -
+    https://arxiv.org/abs/2112.13692
+
+    Inferred: each class has its own score vector; queries do not see each other.
+
+    >>> pool, x = ClassQueryPool(6, 4), torch.randn(2, 5, 6)
+    >>> pool(x).shape, pool.weights(x).shape
+    (torch.Size([2, 4]), torch.Size([2, 4, 5]))
+    """
+
+    def __init__(
+        self, dim: int, num_classes: int, *, layer_scale: float = 1.0, hidden_dim: int | None = None
+    ) -> None:
+        super().__init__(dim, num_classes, layer_scale=layer_scale, hidden_dim=hidden_dim)
+        self.score = nn.Parameter(torch.empty(num_classes, dim))
+        self.bias = nn.Parameter(torch.zeros(num_classes))
+        nn.init.normal_(self.score, std=dim**-0.5)
+
+    def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b k"]:
+        return (self._aggregate(x) * self.score).sum(-1) + self.bias
+
+    def extra_repr(self) -> str:
+        return f"{self.dim}, num_classes={len(self.score)}"
+
+
+class _SqueezeExcite(nn.Module):
+    """Scale every channel by a gate computed from the channel means."""
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.gate = nn.Sequential(
+            nn.Linear(channels, hidden), nn.GELU(), nn.Linear(hidden, channels), nn.Sigmoid()
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gate(x.mean((2, 3)))[:, :, None, None]
+
+
+@implements("attention-pooling", example=lambda: (PatchConvBlock(8), torch.randn(2, 8, 3, 5)))
+class PatchConvBlock(nn.Module):
+    r"""The residual block of a trunk without a pyramid: all of its blocks work at one resolution.
+
+    .. math:: y = x + \lambda \odot W_2\, \mathrm{SE}\bigl(f(\mathrm{DW}_{3 \times 3}(f(W_1 N(x))))\bigr),
+        \qquad f = \mathrm{GELU}
+
+    with a norm N over the channels of every pixel, a depthwise convolution DW and squeeze-excitation
+    SE.
+
+    Args:
+        channels: c.
+        layer_scale: start of :math:`\lambda`, one number per channel.
+        norm_layer: N, called with ``channels``; normalises the last axis of ``(b, i, j, c)``.
+
+    Shape: ``(b, c, i, j)`` to the same.
+
+    Raises:
+        ValueError: for another number of channels.
+
+    Paper: Augmenting Convolutional networks with attention-based aggregation -
+    https://arxiv.org/abs/2112.13692
+
+    Differs from the paper: the layer scale starts at 1; no stochastic depth. The squeeze keeps a
+    quarter of the channels, and a GELU where a ReLU is usual: of so few units all might be dead.
+
+    >>> PatchConvBlock(8)(torch.randn(2, 8, 3, 5)).shape
+    torch.Size([2, 8, 3, 5])
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        layer_scale: float = 1.0,
+        norm_layer: Callable[[int], nn.Module] = LayerNorm,
+    ) -> None:
+        super().__init__()
+        self.channels = channels
+        self.norm = norm_layer(channels)
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels, channels, 1),
+            nn.GELU(),
+            nn.Conv2d(channels, channels, 3, padding=1, groups=channels),
+            nn.GELU(),
+            _SqueezeExcite(channels, max(1, channels // 4)),
+            nn.Conv2d(channels, channels, 1),
+        )
+        self.scale = nn.Parameter(torch.full((channels,), float(layer_scale)))
+
+    def forward(self, x: Float[Tensor, "b c i j"]) -> Float[Tensor, "b c i j"]:
+        require_width(x, self.channels, f"PatchConvBlock({self.channels})", axis=1)
+        normed = self.norm(x.movedim(1, -1)).movedim(-1, 1)
+        return x + self.scale[:, None, None] * self.layers(normed)
+
+    def extra_repr(self) -> str:
+        return f"{self.channels}"
+
+
+@implements(
+    "attention-pooling",
+    example=lambda: (PatchConvNet(8, 1, 3, in_channels=2, stem_stages=1), torch.randn(2, 2, 6, 6)),
+)
+class PatchConvNet(nn.Module):
+    r"""A convolutional stem, equal blocks at one resolution, an attention pool: two numbers describe it.
+
+    .. math:: \text{logits} = W\, \mathrm{pool}(\text{blocks}(\text{stem}(x)))
+
+    The cost is linear in the number of positions, since only the one query of the pool sees them all.
+
+    Args:
+        dim: width d of the trunk.
+        depth: number of blocks.
+        num_classes: number of logits.
+        in_channels: channels of the image.
+        stem_stages: 3 x 3 convolutions of stride 2; the paper's four make the image 16 times smaller.
+        pool: from ``(b, t, d)`` to ``(b, d)``; None for :class:`AttentionPool`.
+        norm_layer: of the blocks, see :class:`PatchConvBlock`.
+
+    Shape: images ``(b, c, i, j)`` to logits ``(b, num_classes)``.
+
+    Raises:
+        ValueError: for another number of channels, or no stage.
+
+    Paper: Augmenting Convolutional networks with attention-based aggregation -
+    https://arxiv.org/abs/2112.13692
+
+    >>> net = PatchConvNet(16, 2, 10, in_channels=1, stem_stages=2)
+    >>> net(torch.randn(3, 1, 24, 24)).shape, net.attention_map(torch.randn(3, 1, 24, 24)).shape
+    (torch.Size([3, 10]), torch.Size([3, 6, 6]))
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        depth: int,
+        num_classes: int,
+        *,
+        in_channels: int = 3,
+        stem_stages: int = 4,
+        pool: nn.Module | None = None,
+        norm_layer: Callable[[int], nn.Module] = LayerNorm,
+    ) -> None:
+        super().__init__()
+        if stem_stages < 1:
+            raise ValueError(f"the stem needs at least one stage, got {stem_stages}")
+        self.in_channels, self.dim = in_channels, dim
+        widths = [in_channels, *(max(1, dim // 2**n) for n in range(stem_stages - 1, -1, -1))]
+        stages = [nn.Sequential(nn.Conv2d(a, b, 3, 2, 1), nn.GELU()) for a, b in pairwise(widths)]
+        self.stem = nn.Sequential(*stages)
+        self.blocks = nn.Sequential(*(PatchConvBlock(dim, norm_layer=norm_layer) for _ in range(depth)))
+        self.pool = AttentionPool(dim) if pool is None else pool
+        self.out = nn.Linear(dim, num_classes)
+
+    def features(self, images: Float[Tensor, "b c i j"]) -> Float[Tensor, "b d _ _"]:
+        """The map before the pool."""
+        require_width(images, self.in_channels, f"PatchConvNet(in_channels={self.in_channels})", axis=1)
+        return self.blocks(self.stem(images))
+
+    def forward(self, images: Float[Tensor, "b c i j"]) -> Float[Tensor, "b k"]:
+        return self.out(self.pool(rearrange(self.features(images), "b d i j -> b (i j) d")))
+
+    @torch.no_grad()
+    def attention_map(self, images: Float[Tensor, "b c i j"]) -> Float[Tensor, "b _ _"]:
+        """How much each place of the feature map counts; only for pools that have ``weights``."""
+        features = self.features(images)
+        weights = self.pool.weights(rearrange(features, "b d i j -> b (i j) d"))
+        return weights.unflatten(1, features.shape[2:])
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}, depth={len(self.blocks)}"

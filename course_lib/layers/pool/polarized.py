@@ -1,0 +1,109 @@
+"""Two gates, each from an attention that collapses one side: positions for channels, channels for space."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from course_lib.layers._shapes import require_width
+from course_lib.layers.norm import LayerNorm
+from course_lib.registry import implements
+
+__all__ = ["PolarizedSelfAttention"]
+
+_LAYOUTS = ("parallel", "sequential")
+_SPATIAL_SOFTMAX = ("channels", "product", "values")
+
+
+@implements("polarized-self-attention", example=lambda: (PolarizedSelfAttention(6), torch.randn(2, 6, 3, 4)))
+class PolarizedSelfAttention(nn.Module):
+    r"""Gate the channels by one attention over positions, and the positions by one attention over channels.
+
+    .. math:: A_{\mathrm{ch}} &= \sigma\bigl(N(W_z\, V\, \mathrm{softmax}_{ij}(q))\bigr), \quad
+        q = w_q^\top x, \; V = W_v x \\
+        A_{\mathrm{sp}} &= \sigma\bigl(\mathrm{softmax}_c(\operatorname{mean}_{ij} W_q' x)^\top\, W_v' x\bigr)
+
+    The parallel layout gives :math:`x \odot A_{\mathrm{ch}} + x \odot A_{\mathrm{sp}}`, the sequential one
+    gates the positions of what the channel gate let through. The side that a softmax collapses vanishes; the
+    other keeps half of the channels, or all pixels. The cost is linear in the pixels.
+
+    Args:
+        channels: c, even.
+        layout: "parallel" or "sequential".
+        spatial_softmax: what the softmax of the spatial gate runs over. "channels" is the paper's formula;
+            the authors' released code has "product" (its result, over all positions; parallel class) and
+            "values" (each channel of :math:`W_v' x`, over all positions; sequential class).
+
+    Shape: ``(b, c, i, j)`` to the same.
+
+    Raises:
+        ValueError: for an odd number of channels, another layout or softmax, or a wrong number of channels.
+
+    Paper: Polarized Self-Attention: Towards High-quality Pixel-wise Regression -
+    https://arxiv.org/abs/2107.00782
+
+    A softmax over all positions leaves values near 1/ij, so with "product" the gate is a sigmoid near 0 and
+    stands at about one half everywhere. The norm N over channels follows the paper's figure; its formula does
+    not write it.
+
+    >>> PolarizedSelfAttention(6, layout="sequential")(torch.randn(2, 6, 3, 4)).shape
+    torch.Size([2, 6, 3, 4])
+    """
+
+    def __init__(self, channels: int, *, layout: str = "parallel", spatial_softmax: str = "channels") -> None:
+        super().__init__()
+        if channels < 2 or channels % 2:
+            raise ValueError(f"channels must be even, since the gates work on half of them, got {channels}")
+        if layout not in _LAYOUTS or spatial_softmax not in _SPATIAL_SOFTMAX:
+            raise ValueError(
+                f"layout is one of {_LAYOUTS} and spatial_softmax one of {_SPATIAL_SOFTMAX}, "
+                f"got {layout!r} and {spatial_softmax!r}"
+            )
+        self.channels, self.layout, self.spatial_softmax = channels, layout, spatial_softmax
+        half = channels // 2
+        self.channel_query = nn.Conv2d(channels, 1, 1, bias=False)
+        self.channel_value = nn.Conv2d(channels, half, 1, bias=False)
+        self.channel_up = nn.Conv2d(half, channels, 1, bias=False)
+        self.norm = LayerNorm(channels)
+        self.spatial_query = nn.Conv2d(channels, half, 1, bias=False)
+        self.spatial_value = nn.Conv2d(channels, half, 1, bias=False)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Kaiming's normal start, by the number of inputs."""
+        for layer in (
+            self.channel_query,
+            self.channel_value,
+            self.channel_up,
+            self.spatial_query,
+            self.spatial_value,
+        ):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_in")
+
+    def channel_gate(self, x: Float[Tensor, "b c i j"]) -> Float[Tensor, "b c 1 1"]:
+        """One number per channel, between 0 and 1: a weighted mean over positions, projected."""
+        weights = self.channel_query(x).flatten(2).softmax(-1)  # (b, 1, ij)
+        context = self.channel_value(x).flatten(2) @ weights.mT  # (b, c / 2, 1)
+        raised = self.channel_up(context[..., None])
+        return self.norm(raised.movedim(1, -1)).movedim(-1, 1).sigmoid()
+
+    def spatial_gate(self, x: Float[Tensor, "b c i j"]) -> Float[Tensor, "b 1 i j"]:
+        """One number per position, between 0 and 1: a weighted mean over channels."""
+        query = self.spatial_query(x).mean((2, 3))[:, None]  # (b, 1, c / 2)
+        value = self.spatial_value(x).flatten(2)  # (b, c / 2, ij)
+        if self.spatial_softmax == "channels":
+            scores = query.softmax(-1) @ value
+        elif self.spatial_softmax == "product":
+            scores = (query @ value).softmax(-1)
+        else:
+            scores = query @ value.softmax(-1)
+        return scores.unflatten(-1, x.shape[2:]).sigmoid()
+
+    def forward(self, x: Float[Tensor, "b c i j"]) -> Float[Tensor, "b c i j"]:
+        require_width(x, self.channels, f"PolarizedSelfAttention({self.channels})", axis=1)
+        gated = x * self.channel_gate(x)
+        if self.layout == "sequential":
+            return gated * self.spatial_gate(gated)
+        return gated + x * self.spatial_gate(x)
+
+    def extra_repr(self) -> str:
+        return f"{self.channels}, layout={self.layout!r}, spatial_softmax={self.spatial_softmax!r}"

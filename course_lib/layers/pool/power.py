@@ -1,0 +1,168 @@
+"""Means of every order over positions: the average, the maximum and all between, with a learned order."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from course_lib.layers._shapes import require_width
+from course_lib.registry import implements
+
+__all__ = ["GeM", "GroupGeM", "generalized_mean", "generalized_mean_naive"]
+
+
+def generalized_mean_naive(
+    x: Float[Tensor, "b t d"], p: Float[Tensor, "d"], *, eps: float = 1e-6
+) -> Float[Tensor, "b d"]:
+    r"""The equation as written: power, average, root. In float32 small values vanish in the power.
+
+    .. math:: f_d = \Bigl(\tfrac1T \sum_t \max(x_{td}, \epsilon)^{p_d}\Bigr)^{1/p_d}
+
+    >>> generalized_mean_naive(torch.tensor([[[1.0], [7.0]]]), torch.tensor([2.0]))
+    tensor([[5.]])
+    """
+    return x.clamp(min=eps).pow(p).mean(1).pow(1 / p)
+
+
+@implements("group-gem-pooling")
+def generalized_mean(
+    x: Float[Tensor, "b t d"], p: Float[Tensor, "d"], *, eps: float = 1e-6
+) -> Float[Tensor, "b d"]:
+    r"""The mean of order p over positions, channel by channel, computed with logarithms.
+
+    .. math:: f_d = \exp \frac{\operatorname{logsumexp}_t(p_d \ln x_{td}) - \ln T}{p_d}, \qquad
+        x \leftarrow \max(x, \epsilon)
+
+    Order 1 is the average, infinity the maximum, minus infinity the minimum; f grows with p.
+
+    Args:
+        x: tokens; values below ``eps`` count as ``eps``.
+        p: one order per channel, positive or negative, not 0 (whose limit is the geometric mean).
+        eps: smallest value that counts: a power of a negative number is not real.
+
+    Shape: ``(b, t, d)`` and ``(d,)`` to ``(b, d)``.
+
+    Raises:
+        ValueError: if there is not one order per channel, or no position.
+
+    Paper: Group Generalized Mean Pooling for Vision Transformer - https://arxiv.org/abs/2212.04114
+
+    Differs from the formula in the order of steps only: :math:`10^{-6}` to the power 3 is lost in float32
+    sums, and 20 to the power 40 overflows; their logarithms do neither.
+
+    >>> x = torch.tensor([[[1.0], [7.0]]])
+    >>> [round(generalized_mean(x, torch.tensor([p])).item(), 2) for p in (1.0, 2.0, 100.0)]
+    [4.0, 5.0, 6.95]
+    """
+    if x.ndim != 3 or p.shape != x.shape[-1:] or not x.shape[1]:
+        raise ValueError(
+            f"expected (b, t, d) with t > 0 and one order per channel, got {tuple(x.shape)} and "
+            f"{tuple(p.shape)}"
+        )
+    log_sum = torch.logsumexp(p * x.clamp(min=eps).log(), dim=1)
+    return ((log_sum - math.log(x.shape[1])) / p).exp()
+
+
+@implements("group-gem-pooling", example=lambda: (GeM(), torch.rand(2, 5, 4) + 0.1))
+class GeM(nn.Module):
+    r"""Generalized mean over positions with one learned order for all channels.
+
+    .. math:: f_d = \Bigl(\tfrac1T \sum_t \max(x_{td}, \epsilon)^{p}\Bigr)^{1/p}
+
+    Args:
+        p: where the order starts.
+        eps: smallest value that counts.
+
+    Shape: ``(b, t, d)`` to ``(b, d)``, any width d.
+
+    Raises:
+        ValueError: for anything but tokens ``(b, t, d)``, or a start of 0.
+
+    Paper: Group Generalized Mean Pooling for Vision Transformer - https://arxiv.org/abs/2212.04114, which
+    takes it from image retrieval.
+
+    Inferred: what happens to negative features. Here the clamp drops them, as in the usual code; put a ReLU
+    or softplus before it to choose otherwise.
+
+    >>> GeM(p=1.0)(torch.tensor([[[3.0], [4.0]]])).detach()
+    tensor([[3.5000]])
+    """
+
+    def __init__(self, *, p: float = 3.0, eps: float = 1e-6) -> None:
+        super().__init__()
+        _require_order(p)
+        self.initial_p, self.eps = p, eps
+        self.p = nn.Parameter(torch.empty(1))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Begin with the order of the constructor."""
+        nn.init.constant_(self.p, self.initial_p)
+
+    def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b d"]:
+        if x.ndim != 3:
+            raise ValueError(f"GeM takes tokens (b, t, d), got shape {tuple(x.shape)}")
+        return generalized_mean(x, self.p.expand(x.shape[-1]), eps=self.eps)
+
+    def extra_repr(self) -> str:
+        return f"p={self.initial_p}"
+
+
+@implements("group-gem-pooling", example=lambda: (GroupGeM(6, 3), torch.rand(2, 5, 6) + 0.1))
+class GroupGeM(nn.Module):
+    r"""Generalized mean over positions with one learned order per group of neighbouring channels.
+
+    .. math:: f_d = \Bigl(\tfrac1T \sum_t \max(x_{td}, \epsilon)^{p_{g(d)}}\Bigr)^{1/p_{g(d)}},
+        \qquad g(d) = \lfloor d\, G / D \rfloor
+
+    In a transformer the groups are the heads: their outputs stand side by side in the channels. One group is
+    :class:`GeM`, a group per channel gives every channel its own order.
+
+    Args:
+        dim: width d.
+        num_groups: G, a divisor of ``dim``.
+        p: where all orders start.
+        eps: smallest value that counts.
+
+    Shape: ``(b, t, d)`` to ``(b, d)``.
+
+    Raises:
+        ValueError: if the groups do not divide the width, the start is 0 or the input is not ``dim`` wide.
+
+    Paper: Group Generalized Mean Pooling for Vision Transformer - https://arxiv.org/abs/2212.04114 (negative
+    features: see :class:`GeM`)
+
+    >>> pool = GroupGeM(4, 2)
+    >>> _ = pool.p.data.copy_(torch.tensor([1.0, 50.0]))  # two channels averaged, two nearly maximal
+    >>> pool(torch.tensor([[[1.0, 1.0, 1.0, 1.0], [3.0, 5.0, 3.0, 5.0]]])).detach().round(decimals=1)
+    tensor([[2.0000, 3.0000, 3.0000, 4.9000]])
+    """
+
+    def __init__(self, dim: int, num_groups: int, *, p: float = 3.0, eps: float = 1e-6) -> None:
+        super().__init__()
+        _require_order(p)
+        if num_groups < 1 or dim % num_groups:
+            raise ValueError(f"num_groups must divide dim, got {num_groups} and {dim}")
+        self.dim, self.num_groups, self.initial_p, self.eps = dim, num_groups, p, eps
+        self.p = nn.Parameter(torch.empty(num_groups))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Begin with the order of the constructor in every group."""
+        nn.init.constant_(self.p, self.initial_p)
+
+    def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b d"]:
+        require_width(x, self.dim, f"GroupGeM({self.dim}, {self.num_groups})")
+        per_channel = self.p.repeat_interleave(self.dim // self.num_groups)
+        return generalized_mean(x, per_channel, eps=self.eps)
+
+    def extra_repr(self) -> str:
+        return f"{self.dim}, num_groups={self.num_groups}, p={self.initial_p}"
+
+
+def _require_order(p: float) -> None:
+    if p == 0:
+        raise ValueError(
+            "order p=0 would divide by zero; its limit is the geometric mean, take p=0.01 for it"
+        )
