@@ -1,0 +1,196 @@
+"""A linear layer without multiplications by weights: hash the input, fetch rows of tables, add them up."""
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from course_lib.layers._shapes import require_width
+from course_lib.layers.norm import LayerNorm
+from course_lib.registry import implements
+
+__all__ = ["MemoryFormerBlock", "MemoryLinear", "memory_linear_naive"]
+
+
+def memory_linear_naive(
+    x: Float[Tensor, "*b i"], tables: Float[Tensor, "k m o"], temperature: float = 1.0
+) -> Float[Tensor, "*b o"]:
+    r"""The same by a softmax over all :math:`2^\tau` corners, of which only the nearest one is used.
+
+    .. math:: y = \sum_k \max_s\, \mathrm{softmax}_s\bigl(\langle z_k, s \rangle / t\bigr)\; T_k[s^*], \qquad
+        s \in \{-1, 1\}^\tau
+
+    >>> tables = torch.tensor([[[10.0], [20.0]]])  # one chunk of one bit
+    >>> memory_linear_naive(torch.tensor([[0.5], [-50.0]]), tables).round(decimals=2).T
+    tensor([[14.6200, 10.0000]])
+    """
+    chunks, corners, _ = tables.shape
+    bits = corners.bit_length() - 1
+    index = torch.arange(corners, device=x.device)
+    signs = torch.stack([2.0 * (index >> bit & 1) - 1 for bit in range(bits)], dim=1).to(x)
+    z = x.unflatten(-1, (chunks, bits))
+    weights, nearest = (z @ signs.mT / temperature).softmax(-1).max(-1)  # (*b, k)
+    return sum(weights[..., k, None] * tables[k, nearest[..., k]] for k in range(chunks))
+
+
+@implements(
+    "memoryformer",
+    example=lambda: (MemoryLinear(6, 5, bits=3), torch.randn(3, 4, 6)),
+    permutation_equivariant=True,
+)
+class MemoryLinear(nn.Module):
+    r"""Cut the input into chunks; the signs of a chunk are the address of a row; add the rows, weighted.
+
+    .. math:: y = \sum_{k=1}^{K} p(z_k)\, T_k[h(z_k)], \qquad h(z)_i = [z_i > 0], \qquad
+        p(z) = \prod_i \frac{1}{1 + e^{-2 |z_i| / t}}
+
+    :math:`p(z)` is the softmax weight of the corner :math:`\mathrm{sign}(z)` among all :math:`2^\tau`
+    corners of the cube; the sum over corners factorises, so it costs :math:`\tau` sigmoids. Only that row
+    is read. The gradient reaches the tables as in an embedding, and the input through p alone. Per input
+    :math:`K o` multiplications in place of :math:`\tau K o`; memory :math:`2^\tau K o` in place of
+    :math:`\tau K o`.
+
+    Args:
+        in_features: input width; K chunks of ``bits`` entries.
+        out_features: output width o.
+        bits: :math:`\tau`, entries of a chunk; a divisor of ``in_features``.
+        temperature: t; small values make p one and the layer piecewise constant.
+
+    Shape: ``(*b, i)`` to ``(*b, o)``.
+
+    Raises:
+        ValueError: for a wrong width, bits that do not divide it, or a temperature that is not positive.
+
+    Paper: MemoryFormer: Minimize Transformer Computation by Removing Fully-Connected Layers -
+    https://arxiv.org/abs/2411.12992
+
+    Inferred: the start. Rows are normal, scaled so that standard-normal inputs give outputs of variance
+    about one.
+
+    >>> layer = MemoryLinear(16, 8, bits=4)
+    >>> layer(torch.randn(5, 16)).shape, layer.tables.shape
+    (torch.Size([5, 8]), torch.Size([4, 16, 8]))
+    """
+
+    def __init__(
+        self, in_features: int, out_features: int, *, bits: int = 8, temperature: float = 1.0
+    ) -> None:
+        super().__init__()
+        if bits < 1 or in_features % bits or temperature <= 0:
+            raise ValueError(
+                f"bits must divide the width {in_features} and the temperature be positive, "
+                f"got bits={bits} and temperature={temperature}"
+            )
+        self.in_features, self.out_features = in_features, out_features
+        self.bits, self.temperature = bits, temperature
+        self.chunks = in_features // bits
+        self.tables = nn.Parameter(torch.empty(self.chunks, 2**bits, out_features))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Normal rows; E p^2 for normal inputs, by quadrature, sets their deviation."""
+        z = torch.linspace(-6, 6, 2001, dtype=torch.float64)
+        density = torch.exp(-z.square() / 2) / (2 * torch.pi) ** 0.5
+        per_bit = torch.trapezoid(density * torch.sigmoid(2 * z.abs() / self.temperature).square(), z).item()
+        nn.init.normal_(self.tables, std=(self.chunks * per_bit**self.bits) ** -0.5)
+
+    def address(self, x: Float[Tensor, "*b i"]) -> tuple[Int[Tensor, "*b k"], Float[Tensor, "*b k"]]:
+        """For every chunk the row that it reads, and the weight p of that row."""
+        z = x.unflatten(-1, (self.chunks, self.bits))
+        powers = 2 ** torch.arange(self.bits, device=x.device)
+        row = ((z > 0) * powers).sum(-1)
+        return row, torch.sigmoid(2 * z.abs() / self.temperature).prod(-1)
+
+    def forward(self, x: Float[Tensor, "*b i"]) -> Float[Tensor, "*b o"]:
+        require_width(x, self.in_features, f"MemoryLinear({self.extra_repr()})")
+        row, p = self.address(x)
+        row = row + 2**self.bits * torch.arange(
+            self.chunks, device=x.device
+        )  # rows of all tables in one list
+        y = F.embedding_bag(
+            row.reshape(-1, self.chunks),
+            self.tables.flatten(0, 1),
+            mode="sum",
+            per_sample_weights=p.reshape(-1, self.chunks),
+        )
+        return y.reshape(*x.shape[:-1], self.out_features)
+
+    def extra_repr(self) -> str:
+        return f"{self.in_features}, {self.out_features}, bits={self.bits}, temperature={self.temperature}"
+
+
+@implements(
+    "memoryformer",
+    example=lambda: (MemoryFormerBlock(8, 2, bits=4), torch.randn(2, 5, 8)),
+    permutation_equivariant=True,
+)
+class MemoryFormerBlock(nn.Module):
+    r"""A transformer block without linear layers: attention between memory layers, then two more of them.
+
+    .. math:: x \leftarrow x + \mathrm{Attention}\bigl(M_Q(n), M_K(n), M_V(n)\bigr), \quad n = N_1(x) \qquad
+        x \leftarrow x + M_2\bigl(N_3(M_1(N_2(x)))\bigr)
+
+    There is no activation function: the hash is the nonlinearity. The norm before every memory layer keeps
+    the entries centred, so that all bits are used.
+
+    Args:
+        dim: width d.
+        num_heads: attention heads, a divisor of ``dim``.
+        bits: address bits of all memory layers but the last.
+        hidden_bits: address bits of the last; its input is ``dim / bits * hidden_bits`` wide. None: two more.
+        temperature: of all memory layers.
+        causal: mask the future.
+
+    Shape: ``(b, t, d)`` to ``(b, t, d)``.
+
+    Raises:
+        ValueError: for a wrong width, or heads or bits that do not divide it.
+
+    Paper: MemoryFormer: Minimize Transformer Computation by Removing Fully-Connected Layers -
+    https://arxiv.org/abs/2411.12992
+
+    Inferred: that no projection follows the heads, and the wider codes of the last layer.
+
+    >>> MemoryFormerBlock(8, 2, bits=4)(torch.randn(2, 5, 8)).shape
+    torch.Size([2, 5, 8])
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        *,
+        bits: int = 8,
+        hidden_bits: int | None = None,
+        temperature: float = 1.0,
+        causal: bool = False,
+    ) -> None:
+        super().__init__()
+        if dim % num_heads:
+            raise ValueError(f"{num_heads} heads do not divide width {dim}")
+        self.dim, self.num_heads, self.causal = dim, num_heads, causal
+        hidden_bits = bits + 2 if hidden_bits is None else hidden_bits
+        hidden = dim // bits * hidden_bits
+        options = {"bits": bits, "temperature": temperature}
+        self.norm_attention, self.norm_mlp, self.norm_hidden = (
+            LayerNorm(dim),
+            LayerNorm(dim),
+            LayerNorm(hidden),
+        )
+        self.query, self.key, self.value = (MemoryLinear(dim, dim, **options) for _ in range(3))
+        self.first = MemoryLinear(dim, hidden, **options)
+        self.second = MemoryLinear(hidden, dim, bits=hidden_bits, temperature=temperature)
+
+    def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
+        n = self.norm_attention(x)
+        q, k, v = (
+            rearrange(memory(n), "b t (h e) -> b h t e", h=self.num_heads)
+            for memory in (self.query, self.key, self.value)
+        )
+        heads = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
+        x = x + rearrange(heads, "b h t e -> b t (h e)")
+        return x + self.second(self.norm_hidden(self.first(self.norm_mlp(x))))
+
+    def extra_repr(self) -> str:
+        return f"{self.dim}, num_heads={self.num_heads}, causal={self.causal}"

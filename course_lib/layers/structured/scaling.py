@@ -1,0 +1,100 @@
+"""Start and learning rate of a factor, from its fans alone."""
+
+from collections.abc import Iterator
+
+from torch import nn
+
+from course_lib.registry import implements
+
+__all__ = ["structured_init_std", "structured_lr_multiplier", "structured_param_groups"]
+
+
+@implements("block-tensor-train")
+def structured_init_std(fan_in: int, fan_out: int) -> float:
+    r"""Deviation of a normal start for one dense block inside a product of factors.
+
+    .. math:: \frac{1}{\sqrt n} \min\Bigl(1, \sqrt{m / n}\Bigr)
+
+    With n inputs and m outputs the spectral norm is then of the order :math:`\sqrt{m / n}` at every width:
+    an input whose entries are of size one gives an output whose entries are of size one at most.
+
+    Args:
+        fan_in: inputs n of the block.
+        fan_out: outputs m of the block.
+
+    Raises:
+        ValueError: for a fan below 1.
+
+    Paper: Compute Better Spent: Replacing Dense Layers with Structured Matrices -
+    https://arxiv.org/abs/2406.06248
+
+    >>> structured_init_std(16, 64), structured_init_std(16, 4)
+    (0.25, 0.125)
+    """
+    if fan_in < 1 or fan_out < 1:
+        raise ValueError(f"a block has at least one input and one output, got {fan_in} and {fan_out}")
+    return fan_in**-0.5 * min(1.0, (fan_out / fan_in) ** 0.5)
+
+
+@implements("block-tensor-train")
+def structured_lr_multiplier(fan_in: int, base_fan_in: int) -> float:
+    r"""How much to multiply Adam's learning rate with, for a block with this fan-in.
+
+    .. math:: \frac{n_{\text{base}}}{n}
+
+    Adam moves every entry by about the learning rate, whatever the size of the gradient; the moves of n
+    entries add up coherently in the output. Dividing by n keeps the output's move the same at every width.
+
+    Args:
+        fan_in: inputs n of the block.
+        base_fan_in: fan-in at which the learning rate was found.
+
+    Raises:
+        ValueError: for a fan below 1.
+
+    Paper: Compute Better Spent: Replacing Dense Layers with Structured Matrices -
+    https://arxiv.org/abs/2406.06248
+
+    >>> structured_lr_multiplier(16, 64)
+    4.0
+    """
+    if fan_in < 1 or base_fan_in < 1:
+        raise ValueError(f"a fan-in is at least 1, got {fan_in} and {base_fan_in}")
+    return base_fan_in / fan_in
+
+
+@implements("block-tensor-train")
+def structured_param_groups(model: nn.Module, lr: float, base_fan_in: int) -> list[dict]:
+    """Parameter groups for Adam: every factor with the learning rate of its own fan-in.
+
+    A module tells its factors by ``factor_fans()``; ``nn.Linear`` is one factor. All else (biases, norms,
+    embeddings) keeps ``lr``.
+
+    Args:
+        model: any module; structured layers are found inside.
+        lr: learning rate of a block with ``base_fan_in`` inputs.
+        base_fan_in: see :func:`structured_lr_multiplier`.
+
+    Paper: Compute Better Spent: Replacing Dense Layers with Structured Matrices -
+    https://arxiv.org/abs/2406.06248
+
+    >>> groups = structured_param_groups(nn.Linear(16, 4), lr=0.1, base_fan_in=64)
+    >>> [(group["lr"], len(group["params"])) for group in groups]
+    [(0.1, 1), (0.4, 1)]
+    """
+    fan_in = {id(parameter): fans[0] for parameter, fans in _factors(model)}
+    groups: dict[float, list[nn.Parameter]] = {}
+    for parameter in model.parameters():
+        known = fan_in.get(id(parameter))
+        rate = lr if known is None else lr * structured_lr_multiplier(known, base_fan_in)
+        groups.setdefault(rate, []).append(parameter)
+    return [{"params": groups[rate], "lr": rate} for rate in sorted(groups)]
+
+
+def _factors(model: nn.Module) -> Iterator[tuple[nn.Parameter, tuple[int, int]]]:
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            yield module.weight, (module.in_features, module.out_features)
+        elif hasattr(module, "factor_fans"):
+            for name, fans in module.factor_fans().items():
+                yield getattr(module, name), fans

@@ -1,0 +1,235 @@
+"""Scalable neural network kernels: random features that part the input of a layer from its weights."""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Complex, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from course_lib.layers._shapes import require_width
+from course_lib.registry import implements
+
+__all__ = [
+    "SNNKLinear",
+    "arccos_features",
+    "bundle",
+    "exp_features",
+    "fit_bundled",
+    "orthogonal_projections",
+    "universal_random_features",
+]
+
+
+def orthogonal_projections(
+    num_features: int, dim: int, *, generator: torch.Generator | None = None
+) -> Float[Tensor, "m d"]:
+    """Normal vectors that are orthogonal within blocks of ``dim``: the same mean as independent ones, less
+    variance.
+
+    >>> g = orthogonal_projections(3, 3)
+    >>> torch.allclose(g @ g.mT, torch.diag((g @ g.mT).diagonal()), atol=1e-5)
+    True
+    """
+    blocks = []
+    for _ in range(-(-num_features // dim)):
+        g = torch.randn(dim, dim, generator=generator)
+        q = torch.linalg.qr(g).Q
+        q = q * torch.randint(0, 2, (dim,), generator=generator).mul(2).sub(1)  # QR fixes signs; draw them
+        lengths = torch.randn(dim, dim, generator=generator).norm(dim=1)
+        blocks.append(lengths[:, None] * q.mT)
+    return torch.cat(blocks)[:num_features]
+
+
+@implements("snnk")
+def exp_features(x: Float[Tensor, "*b d"], projections: Float[Tensor, "m d"]) -> Float[Tensor, "*b m"]:
+    r"""Positive features of the exponential of a dot product.
+
+    .. math:: \phi(x) = \frac{1}{\sqrt m} \exp\bigl(G x - \tfrac12 \|x\|^2\bigr), \qquad
+        \mathbb E\, \phi(x) \cdot \phi(w) = e^{x \cdot w}
+
+    Args:
+        x: inputs, or weights.
+        projections: G, rows standard normal.
+
+    Paper: Scalable Neural Network Kernels - https://arxiv.org/abs/2310.13225
+
+    >>> exp_features(torch.zeros(1, 2), torch.randn(4, 2))
+    tensor([[0.5000, 0.5000, 0.5000, 0.5000]])
+    """
+    return torch.exp(x @ projections.mT - x.square().sum(-1, keepdim=True) / 2) / len(projections) ** 0.5
+
+
+@implements("snnk")
+def arccos_features(x: Float[Tensor, "*b d"], projections: Float[Tensor, "m d"]) -> Float[Tensor, "*b m"]:
+    r"""Features of the arc-cosine kernel, whose activation is the ReLU.
+
+    .. math:: \phi(x) = \frac{1}{\sqrt m} \mathrm{ReLU}(G x), \qquad
+        \mathbb E\, \phi(x) \cdot \phi(w) = \frac{\|x\| \|w\|}{2 \pi} \bigl(\sin a + (\pi - a) \cos a\bigr)
+
+    a is the angle between x and w.
+
+    Args:
+        x: inputs, or weights.
+        projections: G, rows standard normal.
+
+    Paper: Scalable Neural Network Kernels - https://arxiv.org/abs/2310.13225
+
+    >>> arccos_features(torch.ones(1, 1), torch.tensor([[2.0], [-2.0], [4.0], [-4.0]]))
+    tensor([[1., 0., 2., 0.]])
+    """
+    return F.relu(x @ projections.mT) / len(projections) ** 0.5
+
+
+@implements("snnk")
+def universal_random_features(
+    x: Float[Tensor, "*b d"], projections: Float[Tensor, "m d"], frequencies: Float[Tensor, "l"]
+) -> Complex[Tensor, "*b n"]:
+    r"""Complex features of any function with a spectrum, for inputs and weights alike.
+
+    For :math:`f(z) = \sum_j a_j e^{2 \pi i \xi_j z}`,
+
+    .. math:: f(w \cdot x + b) = \mathbb E\, \mathrm{Re} \sum_{j,k} a_j e^{2 \pi i \xi_j b}\,
+        \phi_{jk}(x)\, \phi_{jk}(w), \qquad
+        \phi_{jk}(x) = \tfrac{1}{\sqrt m} \exp\bigl(c_j\, g_k \cdot x - \tfrac12 c_j^2 \|x\|^2\bigr), \quad
+        c_j = \sqrt{2 \pi i\, \xi_j}
+
+    A plain product, without conjugate: the same :math:`c_j` on both sides. For a continuous spectrum
+    :math:`\tau(\xi)` draw l frequencies with density p and take :math:`a_j = \tau(\xi_j) / (l\, p(\xi_j))`.
+    The cosine needs only :math:`\xi = \pm 1 / 2 \pi` with :math:`a = 1/2`.
+
+    Args:
+        x: inputs, or weights; keep them short, the variance grows exponentially with their lengths.
+        projections: G, rows standard normal.
+        frequencies: the :math:`\xi_j`.
+
+    Returns features for all pairs, frequencies slowest.
+
+    Paper: Scalable Neural Network Kernels - https://arxiv.org/abs/2310.13225
+
+    >>> universal_random_features(torch.zeros(1, 2), torch.randn(4, 2), torch.tensor([0.5])).real
+    tensor([[0.5000, 0.5000, 0.5000, 0.5000]])
+    """
+    c = torch.sqrt(2j * torch.pi * frequencies)[:, None]  # (l, 1)
+    along = (x @ projections.mT)[..., None, :]
+    square = x.square().sum(-1)[..., None, None]
+    return (torch.exp(c * along - c.square() * square / 2) / len(projections) ** 0.5).flatten(-2)
+
+
+@implements(
+    "snnk",
+    example=lambda: (SNNKLinear(6, 4, 8), torch.randn(3, 5, 6)),
+    permutation_equivariant=True,
+)
+class SNNKLinear(nn.Module):
+    r"""A layer with its activation, linear in fixed random features of the input.
+
+    .. math:: f(W x) \approx \Psi\, \phi(x), \qquad \Psi \in \mathbb R^{o \times m}
+
+    :math:`\Psi` is trained itself, so the layer has :math:`m o` parameters, whatever the input width.
+
+    Args:
+        in_features: input width d.
+        out_features: output width o.
+        num_features: m.
+        features: :math:`\phi`, called with the input and the projections: :func:`arccos_features` or
+            :func:`exp_features`.
+
+    Shape: ``(*b, d)`` to ``(*b, o)``.
+
+    Raises:
+        ValueError: for a wrong width.
+
+    Paper: Scalable Neural Network Kernels - https://arxiv.org/abs/2310.13225
+
+    Inferred: the start. :math:`\Psi` begins as the features of normal weights with variance 1 / d, so that
+    the layer begins as an approximation of a dense layer with its activation.
+
+    >>> SNNKLinear(64, 10, 16)(torch.randn(5, 64)).shape
+    torch.Size([5, 10])
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        num_features: int,
+        *,
+        features: Callable[[Tensor, Tensor], Tensor] = arccos_features,
+    ) -> None:
+        super().__init__()
+        self.in_features, self.out_features, self.num_features = in_features, out_features, num_features
+        self.features = features
+        self.register_buffer("projections", orthogonal_projections(num_features, in_features))
+        self.psi = nn.Parameter(torch.empty(out_features, num_features))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """The features of random weights."""
+        weight = torch.randn(self.out_features, self.in_features).to(self.psi) / self.in_features**0.5
+        with torch.no_grad():
+            self.psi.copy_(self.features(weight, self.projections))
+
+    def forward(self, x: Float[Tensor, "*b i"]) -> Float[Tensor, "*b o"]:
+        require_width(x, self.in_features, f"SNNKLinear({self.extra_repr()})")
+        return F.linear(self.features(x, self.projections), self.psi)
+
+    def extra_repr(self) -> str:
+        return f"{self.in_features}, {self.out_features}, num_features={self.num_features}"
+
+
+@implements("snnk")
+@torch.no_grad()
+def bundle(layer: SNNKLinear, linear: nn.Linear) -> SNNKLinear:
+    r"""One layer in place of two: a linear layer behind the features multiplies into them.
+
+    .. math:: W (\Psi \phi(x)) = (W \Psi)\, \phi(x)
+
+    Args:
+        layer: the first layer.
+        linear: the next one, without bias.
+
+    Raises:
+        ValueError: if the widths do not fit or ``linear`` has a bias.
+
+    Paper: Scalable Neural Network Kernels - https://arxiv.org/abs/2310.13225
+
+    >>> bundle(SNNKLinear(6, 100, 8), nn.Linear(100, 3, bias=False))
+    SNNKLinear(6, 3, num_features=8)
+    """
+    if linear.in_features != layer.out_features or linear.bias is not None:
+        raise ValueError(
+            f"need a linear layer of input width {layer.out_features} without bias, got {linear}"
+        )
+    merged = SNNKLinear(layer.in_features, linear.out_features, layer.num_features, features=layer.features)
+    merged = merged.to(layer.psi)
+    merged.projections.copy_(layer.projections)
+    merged.psi.copy_(linear.weight @ layer.psi)
+    return merged
+
+
+@implements("snnk")
+@torch.no_grad()
+def fit_bundled(
+    layer: SNNKLinear, x: Float[Tensor, "n i"], y: Float[Tensor, "n o"], ridge: float = 1e-3
+) -> SNNKLinear:
+    r"""Train a fully bundled network without backpropagation: ridge regression on its features.
+
+    .. math:: \Psi = Y^\top \Phi\, (\Phi^\top \Phi + \lambda I)^{-1}
+
+    Args:
+        layer: its :math:`\Psi` is overwritten.
+        x: inputs.
+        y: targets; for classes, one-hot rows.
+        ridge: :math:`\lambda`.
+
+    Paper: Scalable Neural Network Kernels - https://arxiv.org/abs/2310.13225
+
+    >>> x = torch.tensor([[1.0], [-1.0]])
+    >>> fit_bundled(SNNKLinear(1, 1, 32), x, 3 * x, 1e-6)(torch.tensor([[5.0]])).detach().round(decimals=1)
+    tensor([[15.]])
+    """
+    phi = layer.features(x, layer.projections).double()
+    gram = phi.mT @ phi + ridge * torch.eye(layer.num_features, dtype=torch.float64, device=x.device)
+    layer.psi.copy_(torch.linalg.solve(gram, phi.mT @ y.double()).mT)
+    return layer

@@ -1,0 +1,393 @@
+"""Layers that are larger and sparse, with as many multiplications as the dense layer that they replace."""
+
+import math
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from course_lib.layers._shapes import require_width
+from course_lib.registry import implements
+
+__all__ = [
+    "SparseDopedLinear",
+    "SparseFactorizedLinear",
+    "SparseParallelLinear",
+    "SparseWideLinear",
+    "random_mask",
+    "rigl_update_",
+    "sparse_ift_size",
+]
+
+KINDS = ("wide", "parallel", "factorized", "doped")
+
+
+@implements("sparse-ift")
+def sparse_ift_size(in_features: int, out_features: int, sparsity: float, kind: str) -> float | int:
+    r"""How large the sparse layer is, for the multiplications of the dense one.
+
+    ============  =============================================  ==========================
+    kind          size                                           meaning
+    ============  =============================================  ==========================
+    "wide"        :math:`1 / \sqrt{1 - s}`                       factor of widths
+    "parallel"    :math:`1 / (1 - s)`, rounded                   branches
+    "factorized"  :math:`\lfloor i o / (1 - s)(i + o) \rfloor`   inner width
+    "doped"       :math:`\lfloor s i o / (i + o) \rfloor`        rank of the dense part
+    ============  =============================================  ==========================
+
+    Args:
+        in_features: input width i of the dense layer.
+        out_features: output width o of the dense layer.
+        sparsity: share s of the weights that are zero.
+        kind: see the table.
+
+    Raises:
+        ValueError: for an unknown kind or a sparsity outside [0, 1).
+
+    Paper: Sparse Iso-FLOP Transformations for Maximizing Training Efficiency -
+    https://arxiv.org/abs/2303.11525
+
+    >>> [sparse_ift_size(64, 64, 0.75, kind) for kind in ("wide", "parallel", "factorized", "doped")]
+    [2.0, 4, 128, 24]
+    """
+    if kind not in KINDS or not 0 <= sparsity < 1:
+        raise ValueError(
+            f"kind is one of {', '.join(KINDS)} and sparsity in [0, 1); got {kind!r} and {sparsity}"
+        )
+    dense, both = in_features * out_features, in_features + out_features
+    return {
+        "wide": (1 - sparsity) ** -0.5,
+        "parallel": round(1 / (1 - sparsity)),
+        "factorized": max(1, math.floor(dense / ((1 - sparsity) * both))),
+        "doped": math.floor(sparsity * dense / both),
+    }[kind]
+
+
+@implements("sparse-ift")
+def random_mask(
+    rows: int, columns: int, active: int, generator: torch.Generator | None = None
+) -> Bool[Tensor, "o i"]:
+    """A mask with an exact number of ones in random places.
+
+    Args:
+        rows: rows of the mask.
+        columns: columns of the mask.
+        active: number of ones.
+        generator: source of randomness.
+
+    Raises:
+        ValueError: for more ones than places.
+
+    Paper: Sparse Iso-FLOP Transformations for Maximizing Training Efficiency -
+    https://arxiv.org/abs/2303.11525
+
+    >>> random_mask(3, 4, 5).sum()
+    tensor(5)
+    """
+    if not 0 <= active <= rows * columns:
+        raise ValueError(f"{rows} x {columns} places cannot hold {active} ones")
+    places = torch.randperm(rows * columns, generator=generator)[:active]
+    mask = torch.zeros(rows * columns, dtype=torch.bool)
+    mask[places] = True
+    return mask.reshape(rows, columns)
+
+
+class _SparseLinear(nn.Module):
+    """A linear layer with a random fixed mask of exactly so many ones; the start is scaled by the density."""
+
+    def __init__(self, in_features: int, out_features: int, active: int, *, bias: bool = True) -> None:
+        super().__init__()
+        self.in_features, self.out_features, self.active = in_features, out_features, active
+        self.dense_weight = nn.Parameter(torch.empty(out_features, in_features))
+        self.bias = nn.Parameter(torch.empty(out_features)) if bias else None
+        self.register_buffer("mask", random_mask(out_features, in_features, active))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """torch's start of a linear layer whose fan-in is the mean number of active inputs."""
+        bound = (self.out_features / max(self.active, 1)) ** 0.5
+        nn.init.uniform_(self.dense_weight, -bound, bound)
+        if self.bias is not None:
+            nn.init.uniform_(self.bias, -bound, bound)
+
+    @property
+    def weight(self) -> Float[Tensor, "o i"]:
+        """The masked matrix."""
+        return self.dense_weight * self.mask
+
+    def forward(self, x: Float[Tensor, "*b i"]) -> Float[Tensor, "*b o"]:
+        require_width(x, self.in_features, f"{type(self).__name__}({self.extra_repr()})")
+        return F.linear(x, self.weight, self.bias)
+
+    def extra_repr(self) -> str:
+        return f"{self.in_features}, {self.out_features}, active={self.active}"
+
+
+@implements(
+    "sparse-ift",
+    example=lambda: (SparseWideLinear(4, 6, 0.75), torch.randn(3, 5, 8)),
+    permutation_equivariant=True,
+)
+class SparseWideLinear(_SparseLinear):
+    r"""A layer whose widths are multiplied by :math:`1 / \sqrt{1 - s}`, with the active weights of the
+    dense one.
+
+    .. math:: y = (M \odot W) x + b, \qquad W \in \mathbb R^{k o \times k i}, \quad \|M\|_0 = i\,o, \quad
+        k = \frac1{\sqrt{1 - s}}
+
+    The mask is random; :func:`rigl_update_` makes it dynamic. The first and last layer of a network keep
+    their outer width: the same number of active weights then means a lower sparsity.
+
+    Args:
+        in_features: input width i of the dense layer that this replaces.
+        out_features: output width o of the dense layer.
+        sparsity: s; 0 is the dense layer itself.
+        widen_in: multiply the input width; False for the first layer of a network.
+        widen_out: multiply the output width; False for the last.
+        bias: add a learned bias.
+
+    Shape: ``(*b, i)`` to ``(*b, o)`` in the widened sizes, which the attributes tell.
+
+    Raises:
+        ValueError: for a wrong width or a sparsity outside [0, 1).
+
+    Paper: Sparse Iso-FLOP Transformations for Maximizing Training Efficiency -
+    https://arxiv.org/abs/2303.11525
+
+    Differs from the paper: widths are rounded and the mask has exactly :math:`i\,o` ones, so the
+    multiplications are equal, not nearly equal; a masked dense product saves no time on a CPU, so count, do
+    not clock.
+
+    >>> layer = SparseWideLinear(4, 6, 0.75)
+    >>> layer.in_features, layer.out_features, layer.mask.sum().item()
+    (8, 12, 24)
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        sparsity: float,
+        *,
+        widen_in: bool = True,
+        widen_out: bool = True,
+        bias: bool = True,
+    ) -> None:
+        k = sparse_ift_size(in_features, out_features, sparsity, "wide")
+        super().__init__(
+            round(k * in_features) if widen_in else in_features,
+            round(k * out_features) if widen_out else out_features,
+            in_features * out_features,
+            bias=bias,
+        )
+        self.sparsity = sparsity
+
+
+@implements(
+    "sparse-ift",
+    example=lambda: (SparseParallelLinear(4, 6, 0.6), torch.randn(3, 5, 4)),
+    permutation_equivariant=True,
+)
+class SparseParallelLinear(nn.Module):
+    r"""Several sparse branches with a nonlinearity each, added up.
+
+    .. math:: y = \sum_{j=1}^{k} \phi\bigl((M_j \odot W_j) x + b_j\bigr), \qquad k \approx \frac1{1 - s},
+        \quad \sum_j \|M_j\|_0 = i\,o
+
+    Args:
+        in_features: input width i.
+        out_features: output width o.
+        sparsity: s.
+        activation: :math:`\phi`, a module without parameters.
+        bias: add a learned bias in every branch.
+
+    Shape: ``(*b, i)`` to ``(*b, o)``.
+
+    Raises:
+        ValueError: for a wrong width or a sparsity outside [0, 1).
+
+    Paper: Sparse Iso-FLOP Transformations for Maximizing Training Efficiency -
+    https://arxiv.org/abs/2303.11525
+
+    Differs from the paper: the number of branches is rounded and the ones shared out evenly, so that the
+    multiplications are exactly those of the dense layer.
+
+    >>> layer = SparseParallelLinear(4, 6, 0.75)
+    >>> len(layer.branches), sum(branch.mask.sum().item() for branch in layer.branches)
+    (4, 24)
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        sparsity: float,
+        *,
+        activation: nn.Module | None = None,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        k = sparse_ift_size(in_features, out_features, sparsity, "parallel")
+        self.in_features, self.out_features, self.sparsity = in_features, out_features, sparsity
+        self.activation = nn.ReLU() if activation is None else activation
+        dense = in_features * out_features
+        self.branches = nn.ModuleList(
+            _SparseLinear(in_features, out_features, dense * (j + 1) // k - dense * j // k, bias=bias)
+            for j in range(k)
+        )
+
+    def forward(self, x: Float[Tensor, "*b i"]) -> Float[Tensor, "*b o"]:
+        require_width(x, self.in_features, f"SparseParallelLinear({self.extra_repr()})")
+        return sum(self.activation(branch(x)) for branch in self.branches)
+
+    def extra_repr(self) -> str:
+        return f"{self.in_features}, {self.out_features}, sparsity={self.sparsity}"
+
+
+@implements(
+    "sparse-ift",
+    example=lambda: (SparseFactorizedLinear(4, 6, 0.5), torch.randn(3, 5, 4)),
+    permutation_equivariant=True,
+)
+class SparseFactorizedLinear(nn.Module):
+    r"""Two sparse layers with a wide middle.
+
+    .. math:: y = (M_2 \odot W_2)(M_1 \odot W_1) x + b, \qquad (1 - s)\, d_f (i + o) \le i\,o
+
+    Args:
+        in_features: input width i.
+        out_features: output width o.
+        sparsity: s.
+        bias: add a learned bias at the end.
+
+    Shape: ``(*b, i)`` to ``(*b, o)``.
+
+    Raises:
+        ValueError: for a wrong width or a sparsity outside [0, 1).
+
+    Paper: Sparse Iso-FLOP Transformations for Maximizing Training Efficiency -
+    https://arxiv.org/abs/2303.11525
+
+    Differs from the paper: the inner width :math:`d_f` is rounded down, as there, but the two masks share
+    exactly :math:`i\,o` ones as far as they have places; for a convolution see ``svd_conv2d``.
+
+    >>> layer = SparseFactorizedLinear(64, 64, 0.75)
+    >>> layer.inner, sum(mask.sum().item() for mask in (layer.first.mask, layer.second.mask))
+    (128, 4096)
+    """
+
+    def __init__(self, in_features: int, out_features: int, sparsity: float, *, bias: bool = True) -> None:
+        super().__init__()
+        self.in_features, self.out_features, self.sparsity = in_features, out_features, sparsity
+        self.inner = sparse_ift_size(in_features, out_features, sparsity, "factorized")
+        dense = in_features * out_features
+        first = min(dense * in_features // (in_features + out_features), self.inner * in_features)
+        second = min(dense - first, self.inner * out_features)
+        self.first = _SparseLinear(in_features, self.inner, first, bias=False)
+        self.second = _SparseLinear(self.inner, out_features, second, bias=bias)
+
+    def forward(self, x: Float[Tensor, "*b i"]) -> Float[Tensor, "*b o"]:
+        require_width(x, self.in_features, f"SparseFactorizedLinear({self.extra_repr()})")
+        return self.second(self.first(x))
+
+    def extra_repr(self) -> str:
+        return f"{self.in_features}, {self.out_features}, sparsity={self.sparsity}"
+
+
+@implements(
+    "sparse-ift",
+    example=lambda: (SparseDopedLinear(6, 6, 0.5), torch.randn(3, 5, 6)),
+    permutation_equivariant=True,
+)
+class SparseDopedLinear(nn.Module):
+    r"""A sparse layer plus a dense one of low rank.
+
+    .. math:: y = (M \odot W) x + U V^\top x + b, \qquad r = \Bigl\lfloor \frac{s\, i\,o}{i + o} \Bigr\rfloor,
+        \quad \|M\|_0 + r (i + o) = i\,o
+
+    Args:
+        in_features: input width i.
+        out_features: output width o.
+        sparsity: s.
+        bias: add a learned bias.
+
+    Shape: ``(*b, i)`` to ``(*b, o)``.
+
+    Raises:
+        ValueError: for a wrong width or a sparsity outside [0, 1).
+
+    Paper: Sparse Iso-FLOP Transformations for Maximizing Training Efficiency -
+    https://arxiv.org/abs/2303.11525
+
+    >>> layer = SparseDopedLinear(6, 6, 0.5)
+    >>> layer.rank, layer.sparse.mask.sum().item() + layer.rank * 12
+    (1, 36)
+    """
+
+    def __init__(self, in_features: int, out_features: int, sparsity: float, *, bias: bool = True) -> None:
+        super().__init__()
+        self.in_features, self.out_features, self.sparsity = in_features, out_features, sparsity
+        self.rank = sparse_ift_size(in_features, out_features, sparsity, "doped")
+        active = in_features * out_features - self.rank * (in_features + out_features)
+        self.sparse = _SparseLinear(in_features, out_features, active, bias=bias)
+        self.u = nn.Parameter(torch.empty(out_features, self.rank))
+        self.v = nn.Parameter(torch.empty(in_features, self.rank))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Both thin factors as torch starts a linear layer of their own fan-in."""
+        nn.init.uniform_(self.v, -(self.in_features**-0.5), self.in_features**-0.5)
+        bound = max(self.rank, 1) ** -0.5
+        nn.init.uniform_(self.u, -bound, bound)
+
+    @property
+    def weight(self) -> Float[Tensor, "o i"]:
+        """The dense matrix, formed when asked for."""
+        return self.sparse.weight + self.u @ self.v.mT
+
+    def forward(self, x: Float[Tensor, "*b i"]) -> Float[Tensor, "*b o"]:
+        require_width(x, self.in_features, f"SparseDopedLinear({self.extra_repr()})")
+        return self.sparse(x) + F.linear(x @ self.v, self.u)
+
+    def extra_repr(self) -> str:
+        return f"{self.in_features}, {self.out_features}, sparsity={self.sparsity}, rank={self.rank}"
+
+
+@implements("sparse-ift")
+@torch.no_grad()
+def rigl_update_(layer: nn.Module, gradient: Float[Tensor, "o i"], share: float) -> int:
+    """Move part of a mask: drop the smallest active weights, grow where the gradient is largest.
+
+    Args:
+        layer: a sparse layer with ``mask`` and ``dense_weight``; changed in place.
+        gradient: of the loss by the *masked* weight, at all places, also where the mask is zero.
+        share: of the active weights that move; usually decayed by a cosine over training.
+
+    Returns how many weights moved. Grown weights start at zero, dropped ones may not return in the same step.
+
+    Raises:
+        ValueError: for a share outside [0, 1], or a gradient of another shape.
+
+    Paper: Sparse Iso-FLOP Transformations for Maximizing Training Efficiency -
+    https://arxiv.org/abs/2303.11525 (the update is that of RigL, https://arxiv.org/abs/1911.11134)
+
+    >>> layer = SparseWideLinear(4, 6, 0.75)
+    >>> rigl_update_(layer, torch.randn(12, 8), 0.5), layer.mask.sum().item()
+    (12, 24)
+    """
+    mask = layer.mask
+    if not 0 <= share <= 1 or gradient.shape != mask.shape:
+        raise ValueError(
+            f"need a share in [0, 1] and a gradient {tuple(mask.shape)}, "
+            f"got {share} and {tuple(gradient.shape)}"
+        )
+    free = int((~mask).sum())
+    moved = min(int(share * int(mask.sum())), free)
+    size = layer.dense_weight.abs().masked_fill(~mask, torch.inf).flatten()
+    slope = gradient.abs().masked_fill(mask, -1).flatten()
+    drop, grow = size.topk(moved, largest=False).indices, slope.topk(moved).indices
+    mask.view(-1)[drop] = False
+    mask.view(-1)[grow] = True
+    layer.dense_weight.view(-1)[grow] = 0
+    return moved
