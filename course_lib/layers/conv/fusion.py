@@ -1,0 +1,103 @@
+"""Block fusion: a residual block computed tile by tile, so that its wide tensor never reaches memory."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from course_lib.layers.conv._shared import require_image
+from course_lib.registry import implements
+
+__all__ = ["ConvFirstBlock", "block_fused_forward"]
+
+
+@implements(
+    "efficiency-of-convnets", example=lambda: (ConvFirstBlock(8, group_width=4), torch.randn(2, 8, 5, 7))
+)
+class ConvFirstBlock(nn.Module):
+    r"""A grouped spatial convolution at the narrow width, then expand, activate and project.
+
+    .. math:: y = x + P_2\, \mathrm{GELU}(P_1\, (K * x))
+
+    Only the first layer sees neighbours, and only the tensor between P1 and P2 is wide: in a fused kernel it
+    never leaves fast memory.
+
+    Args:
+        channels: c.
+        kernel_size: of K, odd.
+        group_width: channels that K mixes.
+        expansion: width between the two 1 x 1 convolutions in units of c.
+
+    Shape: ``(b, c, i, j)`` to the same.
+
+    Raises:
+        ValueError: if the group width does not divide the channels, for an even kernel, or other channels.
+
+    Paper: On the Efficiency of Convolutional Neural Networks - https://arxiv.org/abs/2404.03617
+
+    Inferred: the group width, and that there is no normalisation (in inference it is folded).
+
+    >>> ConvFirstBlock(16)(torch.randn(1, 16, 5, 5)).shape
+    torch.Size([1, 16, 5, 5])
+    """
+
+    def __init__(
+        self, channels: int, *, kernel_size: int = 3, group_width: int = 8, expansion: int = 4
+    ) -> None:
+        super().__init__()
+        if group_width < 1 or channels % group_width or kernel_size % 2 == 0:
+            raise ValueError(
+                "group_width must divide the channels and kernel_size be odd, got "
+                f"{group_width}, {channels} and {kernel_size}"
+            )
+        self.channels = channels
+        groups = channels // group_width
+        self.spatial = nn.Conv2d(channels, channels, kernel_size, padding=kernel_size // 2, groups=groups)
+        self.expand = nn.Conv2d(channels, expansion * channels, 1)
+        self.project = nn.Conv2d(expansion * channels, channels, 1)
+
+    def forward(self, x: Float[Tensor, "b c i j"]) -> Float[Tensor, "b c i j"]:
+        require_image(x, self.channels, "ConvFirstBlock")
+        return x + self.project(F.gelu(self.expand(self.spatial(x))))
+
+
+@implements("efficiency-of-convnets")
+def block_fused_forward(
+    block: ConvFirstBlock, x: Float[Tensor, "b c i j"], *, rows: int = 1
+) -> tuple[Float[Tensor, "b c i j"], int]:
+    """Run a block depth first: some rows through all its layers before the next ones.
+
+    A tile reads ``kernel_size // 2`` rows more on each side, its halo, for the spatial convolution; what
+    comes after that convolution needs no neighbours.
+
+    Args:
+        block: the block.
+        x: its input.
+        rows: rows of one tile.
+
+    Returns: the output, and the entries of the largest intermediate tensor that was held.
+
+    Raises:
+        ValueError: for fewer than one row.
+
+    Paper: On the Efficiency of Convolutional Neural Networks - https://arxiv.org/abs/2404.03617 (the order of
+    computation; a kernel for a machine would also run the tiles side by side)
+
+    >>> block, x = ConvFirstBlock(8), torch.randn(1, 8, 16, 10)
+    >>> y, workspace = block_fused_forward(block, x, rows=2)
+    >>> torch.allclose(y, block(x), atol=1e-5), workspace == 2 * 10 * 4 * 8
+    (True, True)
+    """
+    if rows < 1:
+        raise ValueError(f"a tile needs at least one row, got {rows}")
+    half, spatial = block.spatial.kernel_size[0] // 2, block.spatial
+    padded = F.pad(x, (half, half, half, half))
+    tiles, workspace = [], 0
+    for top in range(0, x.shape[2], rows):
+        height = min(rows, x.shape[2] - top)
+        halo = padded[:, :, top : top + height + 2 * half]
+        narrow = F.conv2d(halo, spatial.weight, spatial.bias, groups=spatial.groups)
+        wide = F.gelu(block.expand(narrow))
+        workspace = max(workspace, wide.numel(), narrow.numel())
+        tiles.append(x[:, :, top : top + height] + block.project(wide))
+    return torch.cat(tiles, 2), workspace

@@ -1,0 +1,158 @@
+"""A small network at every pixel, and an average in place of the dense head."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from course_lib.layers.conv._shared import require_image
+from course_lib.registry import implements
+
+__all__ = ["GlobalAveragePoolingHead", "MlpConv2d", "NetworkInNetwork"]
+
+
+@implements("network-in-network", example=lambda: (MlpConv2d(3, (5, 4, 6), 3), torch.randn(2, 3, 5, 7)))
+class MlpConv2d(nn.Sequential):
+    r"""A three-layer network that slides over the image, the same at every position.
+
+    .. math:: f_1 = \mathrm{relu}(W_1 x_{ij} + b_1), \quad f_2 = \mathrm{relu}(W_2 f_1 + b_2), \quad
+        f_3 = \mathrm{relu}(W_3 f_2 + b_3)
+
+    with :math:`x_{ij}` the patch around position (i, j): one k x k convolution, then two 1 x 1 convolutions.
+
+    Args:
+        in_channels: c.
+        widths: of the three layers; the last is the number of output channels.
+        kernel_size: k, odd; the size of the image is kept.
+        activate_last: a ReLU after the third layer too, as in the paper.
+
+    Shape: ``(b, c, i, j)`` to ``(b, widths[-1], i, j)``.
+
+    Raises:
+        ValueError: for an even kernel or other channels.
+
+    Paper: Network In Network - https://arxiv.org/abs/1312.4400
+
+    Without the last ReLU small networks train faster, since no class map can die; hence the option.
+
+    >>> MlpConv2d(3, (16, 16, 10), 5)(torch.randn(1, 3, 8, 8)).shape
+    torch.Size([1, 10, 8, 8])
+    """
+
+    def __init__(
+        self, in_channels: int, widths: tuple[int, int, int], kernel_size: int, *, activate_last: bool = True
+    ) -> None:
+        if kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size must be odd to keep the size of the image, got {kernel_size}")
+        first, second, third = widths
+        super().__init__(
+            nn.Conv2d(in_channels, first, kernel_size, padding=kernel_size // 2),
+            nn.ReLU(),
+            nn.Conv2d(first, second, 1),
+            nn.ReLU(),
+            nn.Conv2d(second, third, 1),
+            nn.ReLU() if activate_last else nn.Identity(),
+        )
+        self.in_channels = in_channels
+        for layer in (self[0], self[2], self[4]):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+
+    def forward(self, x: Float[Tensor, "b c i j"]) -> Float[Tensor, "b o i j"]:
+        require_image(x, self.in_channels, "MlpConv2d")
+        return super().forward(x)
+
+
+@implements("network-in-network", example=lambda: (GlobalAveragePoolingHead(4), torch.randn(2, 4, 5, 3)))
+class GlobalAveragePoolingHead(nn.Module):
+    r"""One feature map per class; its mean is the score of the class. No parameters.
+
+    .. math:: z_k = \frac{1}{IJ} \sum_{i,j} x_{k,i,j}
+
+    Args:
+        num_classes: maps k.
+
+    Shape: ``(b, k, i, j)`` to ``(b, k)``.
+
+    Raises:
+        ValueError: if there is not one map per class.
+
+    Paper: Network In Network - https://arxiv.org/abs/1312.4400
+
+    >>> GlobalAveragePoolingHead(2)(torch.tensor([[[[1.0, 3.0]], [[5.0, 5.0]]]]))
+    tensor([[2., 5.]])
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+
+    def forward(self, x: Float[Tensor, "b k i j"]) -> Float[Tensor, "b k"]:
+        require_image(x, self.num_classes, "GlobalAveragePoolingHead")
+        return x.mean((2, 3))
+
+    def extra_repr(self) -> str:
+        return f"{self.num_classes}"
+
+
+@implements(
+    "network-in-network",
+    example=lambda: (NetworkInNetwork(2, 3, width=4, dropout=0.0), torch.randn(2, 2, 9, 8)),
+)
+class NetworkInNetwork(nn.Module):
+    r"""Three :class:`MlpConv2d` layers, two poolings, and the average of the class maps.
+
+    .. math:: z = \mathrm{GAP}(M_3(P(M_2(P(M_1(x))))))
+
+    with P a max-pooling of 3 x 3 at stride 2, followed by dropout.
+
+    Args:
+        in_channels: c.
+        num_classes: k.
+        width: of every layer but the last.
+        kernel_size: of the first layer of each small network.
+        dropout: after each pooling.
+        activate_last: whether class maps pass a ReLU before they are averaged, as in the paper.
+
+    Shape: ``(b, c, i, j)`` to ``(b, k)``.
+
+    Raises:
+        ValueError: for other channels.
+
+    Paper: Network In Network - https://arxiv.org/abs/1312.4400
+
+    Differs from the paper in size alone: it has 192 maps and kernels of 5 x 5.
+
+    >>> NetworkInNetwork(1, 10).class_maps(torch.randn(2, 1, 8, 8)).shape
+    torch.Size([2, 10, 2, 2])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        *,
+        width: int = 16,
+        kernel_size: int = 3,
+        dropout: float = 0.5,
+        activate_last: bool = True,
+    ) -> None:
+        super().__init__()
+        widths = (width, width, width)
+
+        def pool() -> nn.Module:
+            return nn.Sequential(nn.MaxPool2d(3, stride=2, padding=1), nn.Dropout(dropout))
+
+        self.trunk = nn.Sequential(
+            MlpConv2d(in_channels, widths, kernel_size),
+            pool(),
+            MlpConv2d(width, widths, kernel_size),
+            pool(),
+        )
+        self.last = MlpConv2d(width, (width, width, num_classes), kernel_size, activate_last=activate_last)
+        self.head = GlobalAveragePoolingHead(num_classes)
+
+    def class_maps(self, x: Float[Tensor, "b c i j"]) -> Float[Tensor, "b k _ _"]:
+        """Where in the image each class is seen: the maps whose means are the scores."""
+        return self.last(self.trunk(x))
+
+    def forward(self, x: Float[Tensor, "b c i j"]) -> Float[Tensor, "b k"]:
+        return self.head(self.class_maps(x))

@@ -1,0 +1,237 @@
+"""Convolution along the scale axis of a pyramid of feature maps."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from course_lib.layers.conv._shared import require_image
+from course_lib.layers.conv.arithmetic import conv_output_size
+from course_lib.registry import implements
+
+__all__ = [
+    "PyramidConv",
+    "ScaleEqualizingPyramidConv",
+    "deformable_conv2d",
+    "gaussian_pyramid",
+    "integrated_batch_norm",
+]
+
+
+@implements("sepc")
+def gaussian_pyramid(image: Float[Tensor, "b c _ _"], levels: int) -> list[Float[Tensor, "b c _ _"]]:
+    r"""The image, then again and again blurred and every second pixel taken, finest first.
+
+    .. math:: x^{l+1} = \bigl(x^l * k k^\top\bigr) \downarrow_2, \qquad k = \tfrac{1}{16} (1, 4, 6, 4, 1)
+
+    Args:
+        image: the finest level.
+        levels: how many in all.
+
+    Raises:
+        ValueError: for fewer than one level, or an image too small to be blurred.
+
+    Paper: Scale-Equalizing Pyramid Convolution for Object Detection - https://arxiv.org/abs/2005.03101
+
+    >>> [tuple(level.shape[2:]) for level in gaussian_pyramid(torch.rand(1, 1, 16, 12), 3)]
+    [(16, 12), (8, 6), (4, 3)]
+    """
+    if levels < 1:
+        raise ValueError(f"a pyramid has at least one level, got {levels}")
+    k = image.new_tensor([1, 4, 6, 4, 1]) / 16
+    kernel = torch.outer(k, k).expand(image.shape[1], 1, 5, 5)
+    pyramid = [image]
+    while len(pyramid) < levels:
+        finer = pyramid[-1]
+        if min(finer.shape[2:]) < 3:
+            raise ValueError(
+                f"level {len(pyramid) - 1} has {tuple(finer.shape[2:])} pixels, too few to blur; "
+                "ask for fewer levels"
+            )
+        padded = F.pad(finer, (2, 2, 2, 2), mode="reflect")
+        pyramid.append(F.conv2d(padded, kernel, stride=2, groups=image.shape[1]))
+    return pyramid
+
+
+@implements("sepc")
+def integrated_batch_norm(
+    levels: Sequence[Float[Tensor, "b c _ _"]], norm: nn.BatchNorm1d
+) -> list[Float[Tensor, "b c _ _"]]:
+    """Batch normalisation with one mean and deviation per channel for the whole pyramid.
+
+    Args:
+        levels: feature maps of all sizes.
+        norm: applied to all pixels of all levels at once.
+
+    Paper: Scale-Equalizing Pyramid Convolution for Object Detection - https://arxiv.org/abs/2005.03101
+
+    >>> a, b = integrated_batch_norm([torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 1, 1)], nn.BatchNorm1d(1))
+    >>> [level.round().item() for level in (a, b)]
+    [-1.0, 1.0]
+    """
+    flat = norm(torch.cat([x.flatten(2) for x in levels], 2))
+    parts = flat.split([x.shape[2] * x.shape[3] for x in levels], 2)
+    return [part.view_as(x) for part, x in zip(parts, levels, strict=True)]
+
+
+@implements("sepc", example=lambda: (PyramidConv(3, 4), [torch.randn(2, 3, 8, 6), torch.randn(2, 3, 4, 3)]))
+class PyramidConv(nn.Module):
+    r"""A convolution over scale, rows and columns: three kernels that all levels share.
+
+    .. math:: y^l = W_0 * x^l + W_{-1} *_{\downarrow 2} x^{l-1} + \mathrm{up}(W_{+1} * x^{l+1})
+
+    The finer neighbour :math:`x^{l-1}` is convolved with stride 2, the coarser one convolved and then
+    enlarged. At both ends of the pyramid the missing term is left out.
+
+    Args:
+        in_channels: c.
+        out_channels: o.
+
+    Shape: a list of ``(b, c, i, j)``, finest first, each half the size of the one before (rounded up), to a
+    list of the same sizes with o channels.
+
+    Raises:
+        ValueError: for other channels, or levels that do not halve.
+
+    Paper: Scale-Equalizing Pyramid Convolution for Object Detection - https://arxiv.org/abs/2005.03101
+
+    Enlarging is bilinear between pixel centres that span the whole map, as in the authors' code. Activation
+    and normalisation are left to the caller.
+
+    >>> levels = [torch.randn(1, 3, 8, 8), torch.randn(1, 3, 4, 4), torch.randn(1, 3, 2, 2)]
+    >>> [tuple(y.shape) for y in PyramidConv(3, 5)(levels)]
+    [(1, 5, 8, 8), (1, 5, 4, 4), (1, 5, 2, 2)]
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+        self.same, self.coarser = (nn.Conv2d(in_channels, out_channels, 3, padding=1) for _ in range(2))
+        self.finer = nn.Conv2d(in_channels, out_channels, 3, padding=1, stride=2)
+        for conv in (self.same, self.coarser, self.finer):
+            nn.init.normal_(conv.weight, std=0.01)
+            nn.init.zeros_(conv.bias)
+
+    def _apply_kernel(self, name: str, x: Tensor, level: int) -> Tensor:
+        return getattr(self, name)(x)
+
+    def forward(self, levels: list[Float[Tensor, "b c _ _"]]) -> list[Float[Tensor, "b o _ _"]]:
+        self._require_pyramid(levels)
+        outputs = []
+        for level, x in enumerate(levels):
+            y = self._apply_kernel("same", x, level)
+            if level > 0:
+                y = y + self._apply_kernel("finer", levels[level - 1], level)
+            if level + 1 < len(levels):
+                above = self._apply_kernel("coarser", levels[level + 1], level)
+                y = y + F.interpolate(above, size=x.shape[2:], mode="bilinear", align_corners=True)
+            outputs.append(y)
+        return outputs
+
+    def _require_pyramid(self, levels: Sequence[Tensor]) -> None:
+        for level, x in enumerate(levels):
+            require_image(x, self.in_channels, type(self).__name__)
+            if level:
+                half = tuple(conv_output_size(n, 3, stride=2, padding=1) for n in levels[level - 1].shape[2:])
+                if x.shape[2:] != half:
+                    raise ValueError(f"level {level} must have {half} pixels, got {tuple(x.shape[2:])}")
+
+
+@implements("sepc")
+def deformable_conv2d(
+    x: Float[Tensor, "b c _ _"],
+    offset: Float[Tensor, "b n i j"],
+    weight: Float[Tensor, "o c k k"],
+    *,
+    stride: int = 1,
+    padding: int = 0,
+) -> Float[Tensor, "b o i j"]:
+    r"""A convolution whose every tap is moved, at every position, by an offset of its own.
+
+    .. math:: y_{p} = \sum_q W_q\, x(s p + q + \Delta_{q,p})
+
+    Between pixels x is read off bilinearly; outside it is zero.
+
+    Args:
+        x: images.
+        offset: for each tap, row by row, its shift along rows and along columns, in pixels: n = 2 k k.
+        weight: kernels.
+        stride: s.
+        padding: p of the plain convolution.
+
+    Raises:
+        ValueError: if the offsets do not fit kernel and output size.
+
+    Paper: Scale-Equalizing Pyramid Convolution for Object Detection - https://arxiv.org/abs/2005.03101 (the
+    operator is that of https://arxiv.org/abs/1703.06211; order of the offsets as in torchvision)
+
+    >>> x, weight = torch.randn(1, 2, 5, 5), torch.randn(3, 2, 3, 3)
+    >>> y = deformable_conv2d(x, torch.zeros(1, 18, 3, 3), weight)
+    >>> torch.allclose(y, F.conv2d(x, weight), atol=1e-5)
+    True
+    """
+    k, (rows, columns) = weight.shape[2], x.shape[2:]
+    grid = tuple(conv_output_size(n, k, stride=stride, padding=padding) for n in (rows, columns))
+    if offset.shape[1:] != (2 * k * k, *grid):
+        raise ValueError(f"offsets must be (b, {2 * k * k}, {grid[0]}, {grid[1]}), got {tuple(offset.shape)}")
+    steps = [stride * torch.arange(n, device=x.device, dtype=x.dtype) - padding for n in grid]
+    tap = torch.arange(k, device=x.device, dtype=x.dtype)
+    shift = offset.unflatten(1, (k, k, 2))  # (b, k, k, 2, i, j)
+    row = shift[:, :, :, 0] + tap[:, None, None, None] + steps[0][:, None]
+    column = shift[:, :, :, 1] + tap[:, None, None] + steps[1]
+    points = torch.stack(
+        [(2 * column + 1) / columns - 1, (2 * row + 1) / rows - 1], -1
+    )  # grid_sample: x first
+    patches = F.grid_sample(x, points.flatten(1, 3), align_corners=False)  # (b, c, k k i, j)
+    return torch.einsum("bcqij,ocq->boij", patches.unflatten(2, (k * k, -1)), weight.flatten(2))
+
+
+@implements(
+    "sepc",
+    example=lambda: (
+        ScaleEqualizingPyramidConv(3, 4),
+        [torch.randn(2, 3, 8, 6), torch.randn(2, 3, 4, 3), torch.randn(2, 3, 2, 2)],
+    ),
+    exceptions={"gradcheck": "at offset zero bilinear reading has a kink; the slope on one side is right"},
+)
+class ScaleEqualizingPyramidConv(PyramidConv):
+    """A :class:`PyramidConv` whose kernels deform at every level but the finest.
+
+    Sharing kernels over levels supposes a Gaussian pyramid. Feature maps of a network are none, so each
+    kernel gets offsets from a 3 x 3 convolution of its input, which starts at zero: at first this is the
+    plain layer.
+
+    Args:
+        in_channels: c.
+        out_channels: o.
+
+    Shape: as :class:`PyramidConv`.
+
+    Raises:
+        ValueError: as :class:`PyramidConv`.
+
+    Paper: Scale-Equalizing Pyramid Convolution for Object Detection - https://arxiv.org/abs/2005.03101
+
+    >>> levels = [torch.randn(1, 3, 8, 8), torch.randn(1, 3, 4, 4)]
+    >>> [tuple(y.shape) for y in ScaleEqualizingPyramidConv(3, 5)(levels)]
+    [(1, 5, 8, 8), (1, 5, 4, 4)]
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels)
+        self.offsets = nn.ModuleDict()
+        for name in ("same", "coarser", "finer"):
+            stride = getattr(self, name).stride
+            conv = nn.Conv2d(in_channels, 18, 3, padding=1, stride=stride)
+            nn.init.zeros_(conv.weight)
+            nn.init.zeros_(conv.bias)
+            self.offsets[name] = conv
+
+    def _apply_kernel(self, name: str, x: Tensor, level: int) -> Tensor:
+        conv: nn.Conv2d = getattr(self, name)
+        if level == 0:
+            return conv(x)
+        y = deformable_conv2d(x, self.offsets[name](x), conv.weight, stride=conv.stride[0], padding=1)
+        return y + conv.bias[:, None, None]
