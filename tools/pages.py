@@ -42,7 +42,13 @@ TOOLS = {
     ),
     "catalogue/ground": (
         "Training, data, experiments, registry",
-        ["course_lib.training.loop", "course_lib.data", "course_lib.experiments", "course_lib.registry"],
+        [
+            "course_lib.training.loop",
+            "course_lib.training.validation",
+            "course_lib.data",
+            "course_lib.experiments",
+            "course_lib.registry",
+        ],
     ),
 }
 

@@ -54,8 +54,8 @@ class ActivationProperties:
         monotone: it never falls.
         zero_centred: f(0) = 0.
         smooth: its slope has no jump.
-        max_slope: largest |f'|.
-        saturates_left, saturates_right: |f'| < 0.001 at -10, at 10.
+        max_slope: largest :math:`|f'|`.
+        saturates_left, saturates_right: :math:`|f'| < 0.001` at -10, at 10.
         parameters: learned numbers.
         mean, variance: of f(z) for a standard normal z.
     """

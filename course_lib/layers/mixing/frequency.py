@@ -18,8 +18,8 @@ def relative_log_amplitude(x: Float[Tensor, "b c i j"]) -> Float[Tensor, "n"]:
     .. math:: \Delta(k) = \log \mathop{\mathrm{mean}}_{\,|f| \,\approx\, k} \hat a(f) - \log \hat a(0), \qquad
         \hat a(f) = \mathop{\mathrm{mean}}_{b, c} \bigl| \mathrm{FFT}_2(x_{bc})(f) \bigr|
 
-    |f| is the larger of the row and the column frequency, so the rings k = 0, 1, ..., n/2 are squares, and
-    the last one holds the fastest change that the grid can show.
+    :math:`|f|` is the larger of the row and the column frequency, so the rings k = 0, 1, ..., n/2 are
+    squares, and the last one holds the fastest change that the grid can show.
 
     Args:
         x: feature maps, square.
