@@ -123,6 +123,7 @@ def generate(text: str, name: str = "part/chapter.md") -> str:
         for cell in split(text):
             where = cell.line
             if "solution" in cell.tags:
+                _require_no_heading(cell)
                 _drop_blank_end(cells)
             else:
                 cells.append(_without_solution(cell))
@@ -135,6 +136,17 @@ def generate(text: str, name: str = "part/chapter.md") -> str:
     except (SyntaxError, ValueError) as error:
         raise FormatError(f"solutions/{name}, line {where}: {error}") from error
     return "\n".join(line for cell in cells for line in cell.lines).rstrip() + "\n"
+
+
+def _require_no_heading(cell: Cell) -> None:
+    """A text lasts until the next ``+++`` or code cell; a statement inside it would be dropped with it."""
+    fence = False
+    for number, line in enumerate(cell.lines):
+        fence ^= line.startswith(("```", "~~~"))
+        if cell.kind == "markdown" and not fence and line.startswith("## "):
+            raise FormatError(
+                f"the solution's text swallows {line!r}: end it with a line '+++' (line {cell.line + number})"
+            )
 
 
 def _drop_blank_end(cells: list[Cell]) -> None:

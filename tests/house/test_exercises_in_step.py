@@ -244,6 +244,12 @@ def test_options_may_be_written_as_a_block():
     assert folded(block) == folded(EXAMPLE)
 
 
+def test_a_solutions_text_may_not_swallow_the_next_statement():
+    added = '+++ {"tags": ["solution"]}\n\nThat was it.\n\n## Scale\n\n*5 minutes · ●○○*\n\nWrite more.\n'
+    with pytest.raises(FormatError, match=r"swallows '## Scale'"):
+        generate(f"{EXAMPLE.rstrip()}\n\n{added}")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "complaint"),
     [
