@@ -35,7 +35,7 @@ class KANLinear(nn.Module):
         in_dim: number of inputs i.
         out_dim: number of outputs j.
         family: "bspline", "chebyshev", "rbf" or "wavelet"; or one of these names for each input.
-        num_basis: functions g per edge.
+        num_basis: functions g per edge, at least 4.
         squash: pass the input through tanh before the basis.
 
     Shape: ``(*b, in_dim)`` to ``(*b, out_dim)``.

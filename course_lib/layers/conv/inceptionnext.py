@@ -52,7 +52,8 @@ class InceptionDWConv2d(nn.Module):
         g, s, k = int(channels * branch_ratio), square_kernel_size, band_kernel_size
         if not 1 <= g <= channels // 3:
             raise ValueError(
-                f"a share of {branch_ratio} gives each branch {g} of {channels} channels; change either"
+                f"a share of branch_ratio={branch_ratio} gives each of the three convolutions {g} of "
+                f"{channels} channels; each needs at least 1 and at most {channels // 3}: change either"
             )
         if s % 2 == 0 or k % 2 == 0:
             raise ValueError(f"kernel sizes must be odd, got {s} and {k}")

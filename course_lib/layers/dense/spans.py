@@ -328,7 +328,8 @@ class ParametricSpan(nn.Module):
 
     Differs from the paper: the sum over edges is one ``index_add``. Weights and bias start as in torch's
     layers, uniform between plus and minus one over the root of the fan-in, the largest number of edges that
-    meet in an output. The legs are no part of the state, as the strides of a convolution are none.
+    meet in an output. The legs are no part of the state, as the strides of a convolution are none; so
+    ``to_empty`` loses them: build the layer on its device, not on "meta".
 
     >>> layer = ParametricSpan(dense_span(3, 2))
     >>> layer, layer(torch.zeros(4, 3)).shape

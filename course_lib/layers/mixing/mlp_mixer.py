@@ -135,7 +135,10 @@ class MLPMixer(nn.Module):
         super().__init__()
         rows, columns, channels = image
         if rows % patch or columns % patch:
-            raise ValueError(f"patch {patch} does not divide an image of {rows} x {columns}")
+            raise ValueError(
+                f"patch {patch} does not divide an image of {rows} x {columns}; image={tuple(image)} is "
+                "read as (rows, columns, channels)"
+            )
         self.image, self.patch = tuple(image), patch
         tokens = (rows // patch) * (columns // patch)
         token_hidden = tokens if token_hidden is None else token_hidden
@@ -152,7 +155,8 @@ class MLPMixer(nn.Module):
         require_image(x, channels, self)
         if x.shape[2:] != (rows, columns):
             raise ValueError(
-                f"built for {rows} x {columns} pixels, got {tuple(x.shape)}; the token matrices fix the size"
+                f"this MLPMixer is built for {rows} x {columns} pixels, got shape {tuple(x.shape)}; the "
+                "token matrices fix the size: resize the images, or build it for another size"
             )
         patches = rearrange(x, "b c (i p) (j q) -> b (i j) (c p q)", p=self.patch, q=self.patch)
         return self.out(self.norm(self.blocks(self.embed(patches))).mean(1))

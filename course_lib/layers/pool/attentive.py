@@ -40,7 +40,10 @@ class _Aggregation(nn.Module):
     def _queries_keys_values(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         require_width(x, self.dim, f"{type(self).__name__}({self.dim})")
         if x.ndim != 3 or not x.shape[1]:
-            raise ValueError(f"expected positions (b, t, d) with t > 0, got shape {tuple(x.shape)}")
+            raise ValueError(
+                f"expected positions (b, t, d) with t > 0, got shape {tuple(x.shape)}; an image (b, c, i, j) "
+                "becomes positions by x.flatten(2).transpose(1, 2)"
+            )
         n = self.norm_in(x)
         q = self.query(self.norm_in(self.queries)).expand(len(x), -1, -1)
         return q[:, None], self.key(n)[:, None], self.value(n)[:, None]  # one head: (b, 1, queries or t, d)
@@ -72,7 +75,8 @@ class AttentionPool(_Aggregation):
         layer_scale: start of :math:`\lambda_1` and :math:`\lambda_2`.
         hidden_dim: width of the MLP, 3 d unless given.
 
-    Shape: ``(b, t, d)`` to ``(b, d)``.
+    Shape: ``(b, t, d)`` to ``(b, d)``. An image ``(b, c, i, j)`` becomes positions by
+    ``x.flatten(2).transpose(1, 2)``.
 
     Raises:
         ValueError: for a wrong width or no position.

@@ -74,7 +74,8 @@ class GeM(nn.Module):
         p: where the order starts.
         eps: smallest value that counts.
 
-    Shape: ``(b, t, d)`` to ``(b, d)``, any width d.
+    Shape: ``(b, t, d)`` to ``(b, d)``, any width d. An image ``(b, c, i, j)`` becomes tokens by
+    ``x.flatten(2).transpose(1, 2)``.
 
     Raises:
         ValueError: for anything but tokens ``(b, t, d)``, or a start of 0.
@@ -102,7 +103,10 @@ class GeM(nn.Module):
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b d"]:
         if x.ndim != 3:
-            raise ValueError(f"GeM takes tokens (b, t, d), got shape {tuple(x.shape)}")
+            raise ValueError(
+                f"GeM takes tokens (b, t, d), got shape {tuple(x.shape)}; an image (b, c, i, j) becomes "
+                "tokens by x.flatten(2).transpose(1, 2)"
+            )
         return generalized_mean(x, self.p.expand(x.shape[-1]), eps=self.eps)
 
     def extra_repr(self) -> str:

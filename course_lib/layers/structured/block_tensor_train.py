@@ -83,7 +83,8 @@ class BlockTensorTrainLinear(nn.Module):
         (n1, n2), (m1, m2) = in_shape, out_shape
         if min(n1, n2, m1, m2) < 1 or not 1 <= rank <= min(m1, n2):
             raise ValueError(
-                f"between {in_shape} and {out_shape} the rank lies between 1 and {min(m1, n2)}, got {rank}"
+                f"between {in_shape} and {out_shape} the rank lies between 1 and {min(m1, n2)}, got {rank}; "
+                "all sizes are at least 1"
             )
         self.in_shape, self.out_shape, self.rank = (n1, n2), (m1, m2), rank
         self.in_features, self.out_features = n1 * n2, m1 * m2
