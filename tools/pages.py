@@ -270,6 +270,7 @@ def course_map(contents: Contents) -> str:
     for part, title in PARTS.items():
         chapters = [chapter for chapter in registry.chapters().values() if chapter.part == part]
         done = [chapter for chapter in chapters if chapter.id in contents.finished]
+        done.sort(key=lambda chapter: contents.pages.index(chapter.id))  # as in the table of contents
         planned = " · ".join(escape(chapter.title) for chapter in chapters if chapter not in done)
         lines += [f":::{{grid-item-card}} {title}", f"{len(done)} of {len(chapters)} chapters", ""]
         lines += [f"- {_chapter(contents, chapter.id)}  \n  {escape(chapter.question)}" for chapter in done]
