@@ -8,6 +8,7 @@ import pickle
 import re
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -106,27 +107,55 @@ def meta_device(layer: Subject) -> None:
 
 
 def export(layer: Subject) -> None:
-    """torch.export captures the whole module, and the program agrees with it, also on other values.
+    """torch.export captures the whole module, and the program agrees with it, also on other values and rows.
 
     Captured with ``strict=False``: torch then runs the Python code on fake tensors. The strict way has dynamo
-    read the bytecode, which it cannot through the run-time type checks that are on under pytest.
+    read the bytecode, which it cannot through the run-time type checks that are on under pytest. Where all
+    inputs have equally many rows, their number is left open, and the program is tried on twice as many.
     """
+    rows = {len(x) if x.ndim > 1 else 0 for x in tensors_in(layer.inputs)}  # a vector alone is one sample
+    open_batch = len(rows) == 1 and min(rows) > 1  # torch takes sizes of 0 and 1 for constants
+    cases = [layer.inputs, map_tensors(other_values, layer.inputs)]
+    cases += [map_tensors(lambda x: torch.cat([x, x]), layer.inputs)] if open_batch else []
     with _silent_tracing(), as_installed():
         reseed()
         try:
-            program = torch.export.export(layer.fresh(), layer.arguments(), strict=False).module()
+            program = torch.export.export(
+                layer.fresh(),
+                layer.arguments(),
+                strict=False,
+                dynamic_shapes=tuple(map(_any_rows, layer.inputs)) if open_batch else None,
+            ).module()
         except Exception as error:
             raise Failure(
                 f"torch.export fails: {described(error)}; let no branch hang on values, "
                 "and use no .item(), .tolist() or .numpy() in forward"
             ) from error
         reseed()
-        for inputs in (layer.inputs, map_tensors(other_values, layer.inputs)):
-            got, wanted = tensors_in(layer.call(program, inputs))[0], layer.output(inputs)
+        for number, inputs in enumerate(cases):
+            wanted = layer.output(inputs)
+            try:
+                got = tensors_in(layer.call(program, inputs))[0]
+            except Exception as error:
+                raise Failure(
+                    f"the exported program does not take {'other rows' if number == 2 else 'its inputs'}: "
+                    f"{described(error)}; len(x), or text made of a size, binds it to one batch size"
+                ) from error
             if got.shape != wanted.shape or layer.differ(got, wanted).any():
                 raise Failure(
                     "the exported program gives another output; compute it in torch, not in Python numbers"
                 )
+
+
+def _any_rows(tree: Any) -> Any:
+    """What tells torch.export that the first axis of every tensor may have any size."""
+    if isinstance(tree, Tensor):
+        return {0: torch.export.Dim.AUTO}
+    if isinstance(tree, dict):
+        return {key: _any_rows(value) for key, value in tree.items()}
+    if isinstance(tree, tuple | list):
+        return type(tree)(_any_rows(value) for value in tree)
+    return None
 
 
 def short_repr(layer: Subject) -> None:

@@ -59,7 +59,7 @@ def bspline_basis(
     """
     if len(knots) < degree + 2:
         raise ValueError(f"degree {degree} needs at least {degree + 2} knots, got {len(knots)}")
-    if not torch.compiler.is_exporting() and not knots.is_meta and not (knots.diff() > 0).all():
+    if not torch.compiler.is_compiling() and not knots.is_meta and not (knots.diff() > 0).all():
         raise ValueError(f"knots must increase strictly, got {knots.tolist()}")
     x = x[..., None]
     basis = ((x >= knots[:-1]) & (x < knots[1:])).to(x.dtype)
@@ -145,6 +145,10 @@ class _BSpline(nn.Module):
         super().__init__()
         self.register_buffer("knots", uniform_knots(num_basis - 3, 3), persistent=False)
 
+    def reset_parameters(self) -> None:
+        """The knots anew: they are no part of the state, and a module from "meta" has none."""
+        self.knots.copy_(uniform_knots(len(self.knots) - 7, 3))
+
     def forward(self, x: Tensor) -> Tensor:
         return bspline_basis(x, self.knots.to(x.dtype))
 
@@ -167,6 +171,10 @@ class _RBF(nn.Module):
         super().__init__()
         self.register_buffer("centres", torch.linspace(-1, 1, num_basis), persistent=False)
         self.width = 2 / (num_basis - 1)
+
+    def reset_parameters(self) -> None:
+        """The centres anew, as for the splines."""
+        self.centres.copy_(torch.linspace(-1, 1, len(self.centres)))
 
     def forward(self, x: Tensor) -> Tensor:
         return rbf_basis(x, self.centres.to(x.dtype), self.width)

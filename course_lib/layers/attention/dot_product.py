@@ -210,16 +210,23 @@ def _per_head(x: Tensor, heads: int) -> Tensor:
     return x.repeat_interleave(heads // x.shape[-3], dim=-3)
 
 
+def _shapes(q: Tensor, k: Tensor, v: Tensor | None) -> str:
+    """For messages alone: text made of a size binds an exported program to that size."""
+    values = "" if v is None else f", values {tuple(v.shape)}"
+    return f"queries {tuple(q.shape)}, keys {tuple(k.shape)}{values}"
+
+
 def _require_fit(q: Tensor, k: Tensor, mask: Tensor | None, v: Tensor | None = None) -> None:
-    shapes = f"queries {tuple(q.shape)}, keys {tuple(k.shape)}" + (
-        f", values {tuple(v.shape)}" if v is not None else ""
-    )
     if min(q.ndim, k.ndim) < 3 or q.shape[:-3] != k.shape[:-3] or q.shape[-1] != k.shape[-1]:
-        raise ValueError(f"expected (*b, h, t, d) and (*b, g, s, d) with equal b and d, got {shapes}")
+        raise ValueError(
+            f"expected (*b, h, t, d) and (*b, g, s, d) with equal b and d, got {_shapes(q, k, v)}"
+        )
     if q.shape[-3] % k.shape[-3]:
-        raise ValueError(f"{k.shape[-3]} key heads do not divide {q.shape[-3]} query heads: {shapes}")
+        raise ValueError(
+            f"{k.shape[-3]} key heads do not divide {q.shape[-3]} query heads: {_shapes(q, k, v)}"
+        )
     if v is not None and v.shape[:-1] != k.shape[:-1]:
-        raise ValueError(f"every key needs one value, got {shapes}")
+        raise ValueError(f"every key needs one value, got {_shapes(q, k, v)}")
     if mask is not None:
         wanted = (*q.shape[:-1], k.shape[-2])
         try:

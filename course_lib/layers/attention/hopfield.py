@@ -245,7 +245,7 @@ class HopfieldPooling(nn.Module):
         self, patterns: Float[Tensor, "b s d"], *, mask: Mask | None = None, return_weights: bool = False
     ) -> Float[Tensor, "b t d"] | tuple[Float[Tensor, "b t d"], Float[Tensor, "b h t s"]]:
         require_tokens(patterns, self.dim, self)
-        xi = self.states.expand(len(patterns), -1, -1, -1)
+        xi = self.states.expand(patterns.shape[0], -1, -1, -1)
         x = rearrange(self.key(patterns), "b s (h e) -> b h s e", h=self.num_heads)
         xi, weights = _retrieve(xi, x, x, self.beta, self.steps, mask, return_weights)
         z = self.out(rearrange(xi, "b h t e -> b t (h e)"))
@@ -321,7 +321,7 @@ class HopfieldLookup(nn.Module):
     ) -> Float[Tensor, "b t d"] | tuple[Float[Tensor, "b t d"], Float[Tensor, "b h t s"]]:
         require_tokens(states, self.dim, self)
         xi = rearrange(self.query(states), "b t (h e) -> b h t e", h=self.num_heads)
-        x, v = (memory.expand(len(states), -1, -1, -1) for memory in (self.patterns, self.values))
+        x, v = (memory.expand(states.shape[0], -1, -1, -1) for memory in (self.patterns, self.values))
         y, weights = _retrieve(xi, x, v, self.beta, self.steps, None, return_weights)
         z = self.out(rearrange(y, "b h t e -> b t (h e)"))
         return (z, weights) if return_weights else z

@@ -76,7 +76,7 @@ class LabelAttention(nn.Module):
         self, x: Float[Tensor, "b s d"], *, mask: Mask | None = None
     ) -> tuple[Float[Tensor, "b l e"], Float[Tensor, "b l s"]]:
         """What every label finds in the sequence, before the shared projection, and where it looked."""
-        q = self.query[None, :, None].expand(len(x), -1, -1, -1)  # (b, l, 1, e)
+        q = self.query[None, :, None].expand(x.shape[0], -1, -1, -1)  # (b, l, 1, e)
         k, v = (rearrange(f(x), "b s (l e) -> b l s e", l=self.num_labels) for f in (self.key, self.value))
         weights = attention_weights(q, k, mask=mask)  # (b, l, 1, s): one row per label, few enough to keep
         return (weights @ v).squeeze(2), weights.squeeze(2)

@@ -138,7 +138,7 @@ class LambdaLayer(nn.Module):
         convolve = {1: F.conv1d, 2: F.conv2d}[len(self.grid)]
         planes = rearrange(v, "b u s v -> (b v) u s").unflatten(-1, self.grid)
         lambdas = convolve(planes, self.positions, padding=self.window // 2).flatten(2)
-        return rearrange(lambdas, "(b v) k t -> b t k v", b=len(v))
+        return rearrange(lambdas, "(b v) k t -> b t k v", b=v.shape[0])
 
     def extra_repr(self) -> str:
         sizes = f"{self.dim}, grid={self.grid}, num_heads={self.num_heads}, key_dim={self.key_dim}"

@@ -1,7 +1,6 @@
 """Multi-head, grouped-query and multi-query attention, and the cache with which they decode."""
 
 import torch
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -192,7 +191,7 @@ class MultiHeadAttention(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Who makes q, k and v: queries ``(b, h, t, e)`` from x, keys and values ``(b, g, s, e)`` from c."""
         q, k, v = self.query(x), self.key(context), self.value(context)
-        return tuple(rearrange(part, "b t (h e) -> b h t e", e=self.head_dim) for part in (q, k, v))
+        return tuple(part.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for part in (q, k, v))
 
     def attend(
         self, q: Tensor, k: Tensor, v: Tensor, *, mask: Mask | None, return_weights: bool
@@ -219,7 +218,7 @@ class MultiHeadAttention(nn.Module):
         if cache is not None:
             k, v = cache.append(k, v)
         heads, weights = self.attend(q, k, v, mask=mask, return_weights=return_weights)
-        y = self.out(rearrange(heads, "b h t e -> b t (h e)"))
+        y = self.out(heads.transpose(1, 2).flatten(2))
         return (y, weights) if return_weights else y
 
     def _require_inputs(self, x: Tensor, context: Tensor | None, cache: KVCache | None) -> None:

@@ -104,7 +104,7 @@ class AllAttention(MultiHeadAttention):
         if mask is not None:
             visible = True if mask.dtype == torch.bool else 0.0
             mask = F.pad(mask.expand(*mask.shape[:-1], k.shape[-2]), (self.num_slots, 0), value=visible)
-        slot_keys, slot_values = self.slots(len(q))
+        slot_keys, slot_values = self.slots(q.shape[0])
         k, v = torch.cat([slot_keys, k], dim=-2), torch.cat([slot_values, v], dim=-2)
         return super().attend(q, k, v, mask=mask, return_weights=return_weights)
 
@@ -120,7 +120,7 @@ class AllAttention(MultiHeadAttention):
             min=0
         )  # the future is masked
         by_distance = q @ self.positions.T * width**-0.5  # (b, h, t, num_positions)
-        term = by_distance.take_along_dim(distance[None, None], dim=-1)
+        term = by_distance.gather(-1, distance.expand(*q.shape[:2], -1, -1))
         if mask is None:
             return term
         return term.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else term + mask

@@ -115,7 +115,7 @@ class SymbolicAttention(nn.Module):
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
         require_tokens(x, self.dim, self)
         q = rearrange(self.query(x), "b t (h e) -> b h t e", h=self.num_heads)
-        k, v = (library.expand(len(x), -1, -1, -1) for library in (self.templates, self.symbols))
+        k, v = (library.expand(x.shape[0], -1, -1, -1) for library in (self.templates, self.symbols))
         return rearrange(scaled_dot_product(q, k, v), "b h t e -> b t (h e)")
 
     def extra_repr(self) -> str:

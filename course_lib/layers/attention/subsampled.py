@@ -196,7 +196,7 @@ class SubsampledAttention(MultiHeadAttention):
             raise ValueError(
                 "a mask, a cache, a context or weights need the whole pattern; call .eval(), or set rate=1"
             )
-        batch, length = len(q), q.shape[2]
+        batch, length = q.shape[0], q.shape[2]
         if self.locality is not None:
             order = local_shuffle(batch, length, self.locality, device=q.device)
             return window_attention(q, k, v, order, min(self.rate, length), causal=self.causal), None

@@ -53,16 +53,12 @@ class TopologicalPointwise(nn.Module):
             raise ValueError(f"each window must fit its axis of the grid, got {window} and {grid}")
         self.grid, self.window, self.channels = grid, window, math.prod(grid)
         self.weight = nn.Parameter(torch.empty(self.channels, math.prod(window)))
-        places = torch.arange(self.channels).view(grid)
-        offsets = product(*(range(-(w // 2), w - w // 2) for w in window))
-        shifted = [
-            places.roll([-o for o in offset], dims=tuple(range(len(grid)))).flatten() for offset in offsets
-        ]
-        self.register_buffer("sources", torch.stack(shifted, 1), persistent=False)  # (c, window)
+        self.register_buffer("sources", torch.empty_like(_sources(self.grid, self.window)), persistent=False)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Normal, with the variance of the input kept."""
+        """Normal, with the variance of the input kept; who listens to whom, which is no part of the state."""
+        self.sources.copy_(_sources(self.grid, self.window))
         nn.init.normal_(self.weight, std=self.weight.shape[1] ** -0.5)
 
     def forward(self, x: Float[Tensor, "b c i j"]) -> Float[Tensor, "b c i j"]:
@@ -83,6 +79,15 @@ class TopologicalPointwise(nn.Module):
 
     def extra_repr(self) -> str:
         return f"grid={self.grid}, window={self.window}"
+
+
+def _sources(grid: tuple[int, ...], window: tuple[int, ...]) -> Tensor:
+    """The channels that each output channel listens to: (c, window)."""
+    places = torch.arange(math.prod(grid)).view(grid)
+    offsets = product(*(range(-(w // 2), w - w // 2) for w in window))
+    return torch.stack(
+        [places.roll([-o for o in at], tuple(range(len(grid)))).flatten() for at in offsets], 1
+    )
 
 
 def _pointwise(channels: int) -> nn.Module:

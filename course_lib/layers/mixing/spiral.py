@@ -95,7 +95,7 @@ def spiral_shift(x: Float[Tensor, "b c i j"], offsets: Int[Tensor, "c 2"]) -> Fl
     j = torch.arange(columns, device=x.device) + right
     inside = ((i >= 0) & (i < rows)) & ((j >= 0) & (j < columns))  # (c, i, j)
     index = (i.clamp(0, rows - 1) * columns + j.clamp(0, columns - 1)).flatten(1)
-    moved = x.flatten(2).gather(2, index.expand(len(x), -1, -1)).unflatten(2, (rows, columns))
+    moved = x.flatten(2).gather(2, index.expand(x.shape[0], -1, -1)).unflatten(2, (rows, columns))
     return torch.where(inside, moved, torch.zeros_like(moved))
 
 

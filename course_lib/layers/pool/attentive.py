@@ -45,7 +45,7 @@ class _Aggregation(nn.Module):
                 "becomes positions by x.flatten(2).transpose(1, 2)"
             )
         n = self.norm_in(x)
-        q = self.query(self.norm_in(self.queries)).expand(len(x), -1, -1)
+        q = self.query(self.norm_in(self.queries)).expand(x.shape[0], -1, -1)
         return q[:, None], self.key(n)[:, None], self.value(n)[:, None]  # one head: (b, 1, queries or t, d)
 
     def weights(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b _ t"]:
