@@ -1,14 +1,9 @@
-"""What the tests of attention share: gradients of everything, and torch's layer with our weights."""
+"""What the tests of attention share: gradients of a whole layer, and torch's layer with our weights."""
 
 import torch
 from torch import nn
 
-
-def values_and_gradients(f, *inputs):
-    """Output of f and the gradient of every input for one fixed random cotangent."""
-    inputs = [x.detach().clone().requires_grad_() for x in inputs]
-    y = f(*inputs)
-    return [y.detach(), *torch.autograd.grad(y, inputs, cotangent(y))]
+from tests.oracles import cotangent
 
 
 def layer_gradients(layer, *inputs):
@@ -18,11 +13,6 @@ def layer_gradients(layer, *inputs):
     names, parameters = zip(*layer.named_parameters(), strict=True)
     gradients = torch.autograd.grad(y, [*inputs, *parameters], cotangent(y))
     return y.detach(), gradients[: len(inputs)], dict(zip(names, gradients[len(inputs) :], strict=True))
-
-
-def cotangent(y):
-    """The same random direction for every output of one shape."""
-    return torch.randn(y.shape, generator=torch.Generator().manual_seed(1), dtype=y.dtype)
 
 
 def randomise(layer):

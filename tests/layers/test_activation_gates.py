@@ -17,13 +17,7 @@ from course_lib.layers.activation import (
     bilinear_tensor,
     quadratic_forms,
 )
-
-
-def values_and_gradients(f, *inputs):
-    inputs = [x.detach().clone().requires_grad_() for x in inputs]
-    y = f(*inputs)
-    cotangent = torch.randn(y.shape, generator=torch.Generator().manual_seed(1), dtype=y.dtype)
-    return [y.detach(), *torch.autograd.grad(y, inputs, cotangent)]
+from tests.oracles import values_and_gradients
 
 
 @pytest.mark.parametrize("bias", [True, False])

@@ -19,7 +19,8 @@ from course_lib.layers.attention import (
     scaled_dot_product,
     scaled_dot_product_naive,
 )
-from tests.layers.attention_oracles import as_torch, layer_gradients, randomise, values_and_gradients
+from tests.layers.attention_oracles import as_torch, layer_gradients, randomise
+from tests.oracles import values_and_gradients
 from tests.peers import x_transformers
 
 # batch, query heads, key-value heads, queries, sources, key width, value width

@@ -17,7 +17,8 @@ from course_lib.layers.attention import (
     hopfield_update,
     hopfield_update_naive,
 )
-from tests.layers.attention_oracles import layer_gradients, randomise, values_and_gradients
+from tests.layers.attention_oracles import layer_gradients, randomise
+from tests.oracles import values_and_gradients
 
 BETAS = [0.5, 2.0, 8.0, 32.0]
 

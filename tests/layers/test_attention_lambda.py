@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from course_lib.classroom._contract.subject import as_installed
 from course_lib.layers.attention import LambdaLayer, attention_scores, lambda_layer_naive
 from course_lib.training.memory_saving import saved_bytes
-from tests.layers.attention_oracles import layer_gradients, randomise, values_and_gradients
+from tests.layers.attention_oracles import layer_gradients, randomise
+from tests.oracles import values_and_gradients
 from tests.peers import timm_layers
 
 

@@ -17,7 +17,8 @@ from course_lib.layers.attention import (
     relational_attention,
     relational_attention_naive,
 )
-from tests.layers.attention_oracles import randomise, values_and_gradients
+from tests.layers.attention_oracles import randomise
+from tests.oracles import values_and_gradients
 
 
 def tokens(b=2, t=5, d=6):

@@ -14,7 +14,8 @@ from course_lib.layers.attention import (
     MultiHeadAttention,
     attention_scores,
 )
-from tests.layers.attention_oracles import as_torch, randomise, values_and_gradients
+from tests.layers.attention_oracles import as_torch, randomise
+from tests.oracles import values_and_gradients
 from tests.peers import x_transformers
 
 

@@ -17,7 +17,8 @@ from course_lib.layers.attention import (
     subset_attention,
     window_attention,
 )
-from tests.layers.attention_oracles import randomise, values_and_gradients
+from tests.layers.attention_oracles import randomise
+from tests.oracles import values_and_gradients
 
 
 def qkv(b=2, h=3, t=11, d=4):

@@ -18,20 +18,13 @@ from course_lib.layers.dense import (
     span_apply,
     span_matrix,
 )
+from tests.oracles import values_and_gradients
 
 CONVS = [
     {"stride": s, "padding": p, "dilation": d, "groups": g}
     for s, p, d, g in product((1, 2), (0, 1, 3), (1, 2), (1, 2))
 ]
 EXCHANGES = {"input": ("target", "source", "weight"), "weight": ("source", "weight", "target")}
-
-
-def values_and_gradients(f, *inputs):
-    """Output of f and the gradient of every input for one fixed random cotangent."""
-    inputs = [x.detach().clone().requires_grad_() for x in inputs]
-    y = f(*inputs)
-    cotangent = torch.randn(y.shape, generator=torch.Generator().manual_seed(1), dtype=y.dtype)
-    return [y.detach(), *torch.autograd.grad(y, inputs, cotangent)]
 
 
 @pytest.mark.parametrize("sizes", [(1, 1), (3, 1), (1, 5), (7, 5)], ids=str)

@@ -24,6 +24,7 @@ from course_lib.layers.mixing import (
 )
 from course_lib.layers.norm import TransformerBlock
 from tests import peers
+from tests.oracles import values_and_gradients
 
 SHAPES = [(1, 1, 1, 1), (2, 3, 5, 7), (1, 4, 2, 3), (3, 2, 8, 8)]
 
@@ -34,14 +35,6 @@ def timm(name):
 
     peers.timm_layers()
     return importlib.import_module(f"timm.models.{name}")
-
-
-def values_and_gradients(f, *inputs):
-    """Output of f and the gradient of every input for one fixed random cotangent."""
-    inputs = [x.detach().clone().requires_grad_() for x in inputs]
-    y = f(*inputs)
-    cotangent = torch.randn(y.shape, generator=torch.Generator().manual_seed(1), dtype=y.dtype)
-    return [y.detach(), *torch.autograd.grad(y, inputs, cotangent)]
 
 
 def copy_in_order(ours, peer):

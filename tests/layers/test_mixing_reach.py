@@ -30,15 +30,7 @@ from course_lib.layers.mixing import (
     spiral_shift,
     spiral_shift_naive,
 )
-
-
-def values_and_gradients(f, *inputs):
-    """Output of f and the gradient of every input for one fixed random cotangent."""
-    inputs = [x.detach().clone().requires_grad_() for x in inputs]
-    y = f(*inputs)
-    cotangent = torch.randn(y.shape, generator=torch.Generator().manual_seed(1), dtype=y.dtype)
-    return [y.detach(), *torch.autograd.grad(y, inputs, cotangent)]
-
+from tests.oracles import values_and_gradients
 
 # -- MS-MLP ----------------------------------------------------------------------------------------
 

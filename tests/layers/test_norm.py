@@ -25,6 +25,7 @@ from course_lib.layers.norm import (
     scale_to_sqrt_d,
     unselectable_keys,
 )
+from tests.oracles import values_and_gradients
 
 SHAPES = [(1, 2), (3, 1), (7, 5), (2, 3, 13)]
 
@@ -33,14 +34,6 @@ def awkward(shape):
     """Data on which plausible formulas fail: usual, large offset, tiny, constant."""
     x = torch.randn(*shape, dtype=torch.float64)
     return {"normal": x, "offset": x + 1e4, "tiny": 1e-6 * x, "constant": torch.full_like(x, 3.0)}
-
-
-def values_and_gradients(f, *inputs):
-    """Output of f and the gradient of every input for one fixed random cotangent."""
-    inputs = [x.detach().clone().requires_grad_() for x in inputs]
-    y = f(*inputs)
-    cotangent = torch.randn(y.shape, generator=torch.Generator().manual_seed(1), dtype=y.dtype)
-    return [y.detach(), *torch.autograd.grad(y, inputs, cotangent)]
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
