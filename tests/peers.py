@@ -5,23 +5,15 @@ import warnings
 from functools import cache
 from types import ModuleType
 
-import torch
+from course_lib.compare.contest import _declare_torchvision_operators
 
 __all__ = ["timm_layers", "x_transformers"]
-
-# torchvision's compiled operators fail to load beside a CPU build of torch if the wheel was built for CUDA;
-# its Python code then registers fake versions of them and finds them missing. No layer of timm calls them.
-_TORCHVISION_OPERATORS = {
-    "nms": "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-    "qnms": "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-}
-_declared: list[torch.library.Library] = []  # a Library takes its operators away again when it is freed
 
 
 @cache
 def timm_layers() -> ModuleType:
     """``timm.layers``."""
-    _declare_torchvision_operators()
+    _make_timm_loadable()
     return _quietly("timm.layers")
 
 
@@ -38,14 +30,10 @@ def _quietly(name: str) -> ModuleType:
 
 
 @cache
-def _declare_torchvision_operators() -> None:
+def _make_timm_loadable() -> None:
     try:
         _quietly("torchvision")
         return  # built for this torch
     except (ImportError, RuntimeError, OSError):
         pass
-    library = torch.library.Library("torchvision", "FRAGMENT")
-    for name, schema in _TORCHVISION_OPERATORS.items():
-        if not hasattr(torch.ops.torchvision, name):
-            library.define(schema)
-    _declared.append(library)
+    _declare_torchvision_operators()

@@ -12,13 +12,13 @@ from api import escape
 from contents import Contents
 
 from course_lib import registry
-from course_lib.bench import store
-from course_lib.bench._catalogue import cases
-from course_lib.bench.contest import Case, Lap
-from course_lib.bench.side_by_side import Row, chapters_side_by_side, rows
-from course_lib.bench.timing import Median
 from course_lib.classroom.growth import growth
-from course_lib.classroom.side_by_side import accuracy_words, time_words
+from course_lib.compare import times as store
+from course_lib.compare.catalogue import cases
+from course_lib.compare.clock import Median
+from course_lib.compare.contest import Case, Lap
+from course_lib.compare.rows import Row, chapters_side_by_side, rows
+from course_lib.compare.table import accuracy_words, time_words
 
 __all__ = ["bench_page", "which_layer"]
 

@@ -46,7 +46,7 @@ TOOLS = {
             "course_lib.training.loop",
             "course_lib.training.validation",
             "course_lib.data",
-            "course_lib.experiments",
+            "course_lib.measure",
             "course_lib.registry",
         ],
     ),

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from course_lib.classroom._sample import Sample, number
+from course_lib.measure.sample import Sample, number
 from course_lib.registry import paper
 
 __all__ = [

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from course_lib.classroom._sample import t_quantile
+from course_lib.measure.sample import t_quantile
 
 __all__ = ["Growth", "growth"]
 

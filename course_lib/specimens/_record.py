@@ -68,7 +68,7 @@ class Record:
     Args:
         name: of the specimen.
         seed: that its recipe was given.
-        code: hash of the recipe, see :func:`course_lib.hashing.code_hash`.
+        code: hash of the recipe, see :func:`course_lib.measure.hashing.code_hash`.
         test: hash of the acceptance test.
         checks: what the test found with these very weights.
         seconds: of one processor that the training took.

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from course_lib.cache import cache_folder
-from course_lib.hashing import code_hash, reached
+from course_lib.measure.hashing import code_hash, reached
 from course_lib.specimens._cache import alone
 from course_lib.specimens._record import Check, Damaged, Record, Weights, read, write
+from course_lib.threads import one_thread
 
 __all__ = ["AcceptanceError", "Specimen"]
 
@@ -135,7 +136,7 @@ class Specimen:
         # Before the training: the file may be saved while it runs, and then these weights are of older code.
         facts = {"code": code_hash(self.recipe), "test": code_hash(self.accept)}
         start = time.process_time()
-        with _seeded(seed), _one_thread():
+        with _seeded(seed), one_thread():
             state = self.recipe(seed).state_dict()
         facts["seconds"] = float(f"{time.process_time() - start:.3g}")
         full = {
@@ -155,7 +156,7 @@ class Specimen:
             AcceptanceError: if a check does not pass, or the test has none.
         """
         network = self._network(tensors)
-        with _seeded(0), _one_thread():
+        with _seeded(0), one_thread():
             checks = tuple(self.accept(network))
         if not checks or not all(check.passed for check in checks):
             listed = "\n".join(f"  {check}" for check in checks) or "  the test checks nothing"
@@ -227,17 +228,6 @@ def _seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # of this one alone: the GPU's are not put back
         yield
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Sums in another order give other last digits: the same seed gives the same network on more machines."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _place() -> dict[str, str]:

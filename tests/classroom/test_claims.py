@@ -12,7 +12,6 @@ import torch
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-from course_lib.classroom._sample import Sample, number, plus_minus, t_quantile
 from course_lib.classroom.claims import (
     MIME,
     ClaimDrift,
@@ -24,6 +23,7 @@ from course_lib.classroom.claims import (
     equal,
     near,
 )
+from course_lib.measure.sample import Sample, number, plus_minus, t_quantile
 
 NAN = float("nan")
 

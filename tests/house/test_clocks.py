@@ -3,13 +3,13 @@
 import pytest
 from torch import nn
 
-from course_lib.bench import Case, Contest, store
-from course_lib.bench.contest import Lap
-from course_lib.bench.side_by_side import Row
-from course_lib.bench.timing import Median
-from course_lib.experiments import Sample
-from course_lib.experiments.operations import Operations
-from course_lib.experiments.side_by_side import Variant
+from course_lib.compare import Case, Contest, store
+from course_lib.compare.clock import Median
+from course_lib.compare.contest import Lap
+from course_lib.compare.count import Operations
+from course_lib.compare.frames import Variant
+from course_lib.compare.rows import Row
+from course_lib.measure import Sample
 from tests.house.test_pages import PAGES, contents
 from tools import clocks
 from tools.pages import generate

@@ -113,7 +113,7 @@ def test_nothing_imports_classroom_experiments_or_bench(part):
 
 
 def test_only_the_table_side_by_side_may_show_measurements(plant):
-    line = "from course_lib.bench.side_by_side import rows"
+    line = "from course_lib.compare.rows import rows"
     measured = {"course_lib/bench/side_by_side.py": "from course_lib.layers.toy import Toy"}
     table, other = SHOWS_MEASUREMENTS, "course_lib/classroom/checks.py"
     assert upward_imports(plant({**measured, table: line})) == []

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # The tower, from the ground up; a file imports from its own part and from lower floors.
 FLOORS = (
-    ("registry", "hashing", "cache", "data"),
+    ("registry", "hashing", "cache", "threads", "data"),
     ("layers",),
     ("models",),
     ("training",),

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from course_lib.hashing import reached
+from course_lib.measure.hashing import reached
 from course_lib.specimens import AcceptanceError, Check, load, record, specimen, verify
 from course_lib.specimens.__main__ import main
 

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from course_lib.bench import Case, Contest
+from course_lib.compare import Case, Contest
 from course_lib.layers.activation import BilinearMLP, bspline_basis, chebyshev_basis, uniform_knots
 
 __all__ = ["CASES"]

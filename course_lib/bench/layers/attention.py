@@ -8,7 +8,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_lib.bench import Case, Contest
+from course_lib.compare import Case, Contest
 from course_lib.layers.attention import (
     GroupedQueryAttention,
     KVCache,

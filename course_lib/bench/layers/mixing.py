@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from course_lib.bench import Case, Contest
+from course_lib.compare import Case, Contest
 from course_lib.layers.mixing import LIFNeuron, MixerBlock, PoolMixer, SpiralFC
 
 __all__ = ["CASES"]

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from course_lib.bench import Case, Contest, copy_parameters
+from course_lib.compare import Case, Contest, copy_parameters
 from course_lib.layers.norm import BatchNorm, LayerNorm, RMSNorm
 
 __all__ = ["CASES"]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_lib.bench import Case, Contest, copy_parameters
+from course_lib.compare import Case, Contest, copy_parameters
 from course_lib.layers.structured import KroneckerLinear, LowRankLinear, MemoryLinear, MonarchLinear
 
 __all__ = ["CASES"]

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from course_lib.bench import Case, Contest
+from course_lib.compare import Case, Contest
 from course_lib.training.local_learning import SelfOrganizingMap
 
 __all__ = ["CASES"]

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from course_lib.registry import Traits
+from course_lib.threads import one_thread
 
 __all__ = [
     "SEED",
@@ -51,15 +52,17 @@ def isolated() -> Iterator[None]:
 
     Layers this small lose time with more threads: about tenfold on a busy machine.
     """
-    threads = torch.get_num_threads()
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
     python_state, numpy_state = random.getstate(), np.random.get_state()
-    torch.set_num_threads(1)
     try:
-        with torch.random.fork_rng(devices), torch.inference_mode(False), torch.enable_grad():
+        with (
+            one_thread(),
+            torch.random.fork_rng(devices),
+            torch.inference_mode(False),
+            torch.enable_grad(),
+        ):
             yield
     finally:
-        torch.set_num_threads(threads)
         random.setstate(python_state)
         np.random.set_state(numpy_state)
 

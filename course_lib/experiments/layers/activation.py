@@ -8,10 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from course_lib.compare.frames import Variant, compare, token_frame, vector_frame
 from course_lib.data import load
 from course_lib.data.dataset import Split
-from course_lib.experiments import experiment
-from course_lib.experiments.side_by_side import Variant, compare, token_frame, vector_frame
 from course_lib.layers.activation import (
     ACTIVATIONS,
     PAU,
@@ -30,6 +29,7 @@ from course_lib.layers.activation import (
     selection_stage,
 )
 from course_lib.layers.norm import TransformerBlock
+from course_lib.measure import experiment
 from course_lib.models.transformers import VisionTransformer
 from course_lib.training.loop import evaluate, fit
 

@@ -8,11 +8,10 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from course_lib.compare.frames import Variant, compare, token_frame
 from course_lib.data import load
 from course_lib.data.synthetic import cue_tokens
 from course_lib.data.text import Text
-from course_lib.experiments import experiment
-from course_lib.experiments.side_by_side import Variant, compare, token_frame
 from course_lib.layers.attention import (
     AllAttention,
     DualAttention,
@@ -27,6 +26,7 @@ from course_lib.layers.attention import (
     ensemble_members,
 )
 from course_lib.layers.norm import ResidualSublayer, TransformerBlock
+from course_lib.measure import experiment
 from course_lib.models.transformers import GPT
 from course_lib.training.loop import cosine_schedule, evaluate, fit
 

@@ -7,9 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from course_lib.compare.frames import Variant, compare, image_frame
 from course_lib.data import load
-from course_lib.experiments import experiment
-from course_lib.experiments.side_by_side import Variant, compare, image_frame
 from course_lib.layers.conv import (
     InceptionDWConv2d,
     InceptionModule,
@@ -24,6 +23,7 @@ from course_lib.layers.conv import (
     TopologicalPointwise,
     locate_activation,
 )
+from course_lib.measure import experiment
 from course_lib.training.loop import cosine_schedule, evaluate, fit
 
 __all__ = ["context", "economies", "heads", "heads_faster", "needle", "needle_longer", "side_by_side"]

@@ -7,10 +7,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from course_lib.compare.frames import Frame, Variant, compare
 from course_lib.data import load
 from course_lib.data.mnist1d import make_mnist1d
-from course_lib.experiments import experiment
-from course_lib.experiments.side_by_side import Frame, Variant, compare
 from course_lib.layers.dense import (
     ElementType,
     InvertedBottleneckBlock,
@@ -26,6 +25,7 @@ from course_lib.layers.dense import (
     squared_hinge_loss,
     typecheck,
 )
+from course_lib.measure import experiment
 from course_lib.training.loop import evaluate, fit
 
 # -- Removing edges and tying weights --------------------------------------------------------------

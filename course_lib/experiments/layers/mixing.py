@@ -7,9 +7,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from course_lib.compare.frames import Variant, compare, token_frame
 from course_lib.data import load
-from course_lib.experiments import experiment
-from course_lib.experiments.side_by_side import Variant, compare, token_frame
 from course_lib.layers.attention import MultiHeadAttention
 from course_lib.layers.mixing import (
     GridMixer,
@@ -31,6 +30,7 @@ from course_lib.layers.mixing import (
     relative_log_amplitude,
 )
 from course_lib.layers.norm import LayerNorm, ResidualSublayer, TransformerBlock
+from course_lib.measure import experiment
 from course_lib.models.transformers import VisionTransformer
 from course_lib.training.loop import evaluate, fit
 

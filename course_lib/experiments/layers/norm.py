@@ -7,9 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from course_lib.compare.frames import Variant, compare, image_frame, vector_frame
 from course_lib.data import load
-from course_lib.experiments import experiment
-from course_lib.experiments.side_by_side import Variant, compare, image_frame, vector_frame
 from course_lib.layers.norm import (
     BatchNorm,
     EvoNormB0,
@@ -30,6 +29,7 @@ from course_lib.layers.norm import (
     residual_variance_profile,
     scale_to_sqrt_d,
 )
+from course_lib.measure import experiment
 from course_lib.models.transformers import GPT, VisionTransformer
 from course_lib.training.loop import evaluate, fit
 

@@ -8,10 +8,9 @@ from einops.layers.torch import Rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from course_lib.compare.frames import Variant, compare, image_frame
 from course_lib.data import load
 from course_lib.data.canvas import BoxedSplit, box_masks, centre_heatmaps, make_cluttered_digits
-from course_lib.experiments import experiment
-from course_lib.experiments.side_by_side import Variant, compare, image_frame
 from course_lib.layers.norm import BatchNorm, TransformerBlock
 from course_lib.layers.pool import (
     AttentionPool,
@@ -28,6 +27,7 @@ from course_lib.layers.pool import (
     spectral_artifact_energy,
 )
 from course_lib.layers.pool.attentive import _SqueezeExcite
+from course_lib.measure import experiment
 from course_lib.models.transformers import VisionTransformer
 from course_lib.training.loop import evaluate, fit
 

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from course_lib.compare.frames import Variant, compare, vector_frame
 from course_lib.data import Split, load
-from course_lib.experiments import experiment
-from course_lib.experiments.side_by_side import Variant, compare, vector_frame
 from course_lib.layers.norm import TransformerBlock
 from course_lib.layers.structured import (
     BlockTensorTrainLinear,
@@ -33,6 +32,7 @@ from course_lib.layers.structured import (
     spectral_init_,
     svd_conv2d,
 )
+from course_lib.measure import experiment
 from course_lib.models.transformers import GPT
 from course_lib.training.loop import cosine_schedule, evaluate, fit
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from course_lib.data import load
 from course_lib.data.mnist1d import make_mnist1d
 from course_lib.data.synthetic import bars_and_stripes
-from course_lib.experiments import experiment
+from course_lib.measure import experiment
 from course_lib.training.local_learning import (
     RBM,
     AugLocal,

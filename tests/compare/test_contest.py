@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from course_lib.bench import Case, Contest, copy_parameters
-from course_lib.bench.contest import measure, require_agreement
+from course_lib.compare import Case, Contest, copy_parameters
+from course_lib.compare.contest import measure, require_agreement
 
 
 def pair(width: int) -> Contest:

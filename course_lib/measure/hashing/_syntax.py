@@ -1,6 +1,6 @@
 """Syntax trees written as a flat list of strings and references, the same on every supported Python.
 
-This is the half of :mod:`course_lib.hashing` that looks at one definition at a time: which names
+This is the half of :mod:`course_lib.measure.hashing` that looks at one definition at a time: which names
 it uses, which of them are its own, and what of its text can change a result.
 """
 

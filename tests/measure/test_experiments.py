@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from course_lib.classroom.claims import at_least, claim
-from course_lib.experiments import Measurement, Sample, experiment, measured, store
-from course_lib.experiments._run import place, run_seed
-from course_lib.experiments._verify import disagreements, plan
+from course_lib.measure import Measurement, Sample, experiment, measured, store
+from course_lib.measure.run import place, run_seed
+from course_lib.measure.verify import disagreements, plan
 
 # -- declaring ----------------------------------------------------------------------------------------------
 

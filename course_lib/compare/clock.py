@@ -15,9 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-import torch
-
-__all__ = ["Median", "median_with_interval", "one_thread", "peak_bytes", "race"]
+__all__ = ["Median", "median_with_interval", "peak_bytes", "race"]
 
 
 class Median(NamedTuple):
@@ -118,23 +116,13 @@ def _silent_profiler() -> Iterator[None]:
         os.close(nowhere)
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Torch on one thread while the context is open."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def peak_bytes(function: Callable[[], Any]) -> int:
     """The most memory that torch's allocator gave out beyond what was there before, while a function ran.
 
     Args:
         function: takes no argument; what it returns is thrown away.
 
+    >>> import torch
     >>> x = torch.zeros(1000)
     >>> peak_bytes(lambda: (x + 1) + 1) // 1000  # both sums of 4000 bytes are there at once
     8

@@ -31,7 +31,7 @@ from functools import cache, cached_property
 from glob import glob
 from pathlib import Path
 
-from course_lib.hashing._syntax import (
+from course_lib.measure.hashing._syntax import (
     Definition,
     Module,
     Outside,

@@ -9,11 +9,10 @@ import torch
 from torch import nn
 
 from course_lib import registry
-from course_lib.bench import Case, Contest, copy_parameters, store
-from course_lib.bench import __main__ as command
-from course_lib.bench._catalogue import cases
-from course_lib.bench.contest import Lap, measure
-from course_lib.bench.timing import Median
+from course_lib.compare import Case, Contest, command, copy_parameters, store
+from course_lib.compare.catalogue import cases
+from course_lib.compare.clock import Median
+from course_lib.compare.contest import Lap, measure
 
 LAP = Lap(forward=1.23456e-3, both=None, kept=12, peak=34, ratio_forward=Median(1.0, 0.9, 1.1))
 
@@ -72,7 +71,7 @@ def test_a_case_is_stale_when_its_code_or_its_sizes_change_but_not_for_words():
 
 
 def test_the_code_of_a_case_takes_in_the_layer_that_it_times():
-    from course_lib.hashing import reached
+    from course_lib.measure.hashing import reached
 
     (layer_norm,) = [case for case in cases("layers/norm") if case.name == "LayerNorm"]
     assert "course_lib.layers.norm.layer_norm.LayerNorm" in reached(layer_norm.make)
@@ -148,7 +147,7 @@ def _all_cases():
 @pytest.mark.slow
 @pytest.mark.parametrize(("chapter", "name"), _all_cases())
 def test_ours_and_the_peers_compute_the_same_at_the_smallest_size(chapter, name):
-    from course_lib.bench.contest import require_agreement
+    from course_lib.compare.contest import require_agreement
 
     (case,) = [case for case in cases(chapter) if case.name == name]
     assert require_agreement(case.contest(case.sizes[0])) is None  # raises otherwise

@@ -3,9 +3,9 @@
 import html
 from typing import Any
 
-from course_lib.bench.side_by_side import Row, experiments_of, rows
 from course_lib.classroom.style import Displayed
-from course_lib.experiments import measured
+from course_lib.compare.rows import Row, experiments_of, rows
+from course_lib.measure import measured
 
 __all__ = ["accuracy_words", "side_by_side_table", "time_words"]
 

@@ -7,13 +7,14 @@ from importlib.machinery import ModuleSpec
 import pytest
 from torch import nn
 
-from course_lib.bench import side_by_side, store
-from course_lib.bench.side_by_side import baselines, chapters_side_by_side, rows, time_variants
-from course_lib.bench.timing import Median
 from course_lib.classroom import side_by_side_table
-from course_lib.experiments import Sample
-from course_lib.experiments.operations import Operations
-from course_lib.experiments.side_by_side import Variant, token_frame, vector_frame
+from course_lib.compare import rows as side_by_side
+from course_lib.compare import times as store
+from course_lib.compare.clock import Median
+from course_lib.compare.count import Operations
+from course_lib.compare.frames import Variant, token_frame, vector_frame
+from course_lib.compare.rows import baselines, chapters_side_by_side, rows, time_variants
+from course_lib.measure import Sample
 
 CHAPTER = "layers/toy"
 VARIANTS = [
@@ -97,7 +98,7 @@ def test_every_variant_is_timed_against_the_baseline_of_its_inputs(toy):
 
 def test_the_table_shows_numbers_ready_to_compare(toy, monkeypatch):
     toy.side_by_side = None
-    module = sys.modules["course_lib.classroom.side_by_side"]
+    module = sys.modules["course_lib.compare.table"]
     monkeypatch.setattr(module, "measured", lambda experiment: ACCURACIES)
     shown = str(side_by_side_table(CHAPTER))
     (dense,) = [line.split() for line in shown.splitlines() if line.startswith("dense")]
@@ -117,7 +118,7 @@ def test_the_table_shows_numbers_ready_to_compare(toy, monkeypatch):
 
 def test_the_table_is_one_that_can_be_read_aloud_and_scrolled(toy, monkeypatch):
     toy.side_by_side = None
-    monkeypatch.setattr(sys.modules["course_lib.classroom.side_by_side"], "measured", lambda experiment: {})
+    monkeypatch.setattr(sys.modules["course_lib.compare.table"], "measured", lambda experiment: {})
     page = side_by_side_table(CHAPTER)._repr_mimebundle_()["text/html"]
     assert page.count('<th scope="row">') == len(VARIANTS)
     assert page.count('<th scope="col">') == 7
@@ -126,7 +127,7 @@ def test_the_table_is_one_that_can_be_read_aloud_and_scrolled(toy, monkeypatch):
 
 
 def test_a_module_without_the_tables_has_no_code_of_variants():
-    module = types.SimpleNamespace(__name__="course_lib.experiments.side_by_side")
+    module = types.SimpleNamespace(__name__="course_lib.compare.frames")
     with pytest.raises(ValueError, match="no definition of 'SIDE_BY_SIDE'"):
         store.code_of_variants(module)
 

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from course_lib.experiments._journal import Journal, Outcome
-from course_lib.hashing import code_hash
+from course_lib.measure.hashing import code_hash
+from course_lib.measure.journal import Journal, Outcome
 
 __all__ = ["Failure", "Task", "place", "run_seed", "run_tasks"]
 

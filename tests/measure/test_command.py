@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from course_lib.experiments import store
-from course_lib.experiments.__main__ import main
+from course_lib.measure import store
+from course_lib.measure.command import main
 
 
 def test_status_tells_what_is_stale_and_why(lab, capsys):

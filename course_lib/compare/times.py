@@ -10,10 +10,10 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from course_lib.bench.contest import Case, Lap
-from course_lib.bench.timing import Median
-from course_lib.experiments._journal import write_atomically
-from course_lib.hashing import code_hash
+from course_lib.compare.clock import Median
+from course_lib.compare.contest import Case, Lap
+from course_lib.measure.hashing import code_hash
+from course_lib.measure.journal import write_atomically
 
 __all__ = [
     "case_state",
@@ -27,7 +27,7 @@ __all__ = [
     "to_entry",
 ]
 
-_FOLDER = Path(__file__).parent
+_FOLDER = Path(__file__).parents[1] / "bench"
 
 
 def results_file(chapter: str, folder: Path = _FOLDER) -> Path:

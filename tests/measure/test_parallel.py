@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from course_lib.experiments import measured
+from course_lib.measure import measured
 
 
 def need_cluster():

@@ -5,7 +5,7 @@ import importlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from course_lib.experiments import store
+from course_lib.measure import store
 
 __all__ = ["discover", "orphans", "select"]
 

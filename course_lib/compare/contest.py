@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from course_lib.bench.timing import Median, median_with_interval, one_thread, peak_bytes, race
+from course_lib.compare.clock import Median, median_with_interval, peak_bytes, race
+from course_lib.threads import one_thread
 from course_lib.training.memory_saving import saved_bytes
 
 __all__ = ["Case", "Contest", "Lap", "copy_parameters", "measure", "require_agreement"]

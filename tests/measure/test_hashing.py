@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import course_lib
-from course_lib.hashing import code_hash, reached
+from course_lib.measure.hashing import code_hash, reached
 
 _numbers = itertools.count()
 
@@ -371,7 +371,7 @@ def hash_with(python: str, folder: Path) -> str:
         (package / "hashing" / file).write_text(source.read_text("utf-8"), "utf-8")
     (folder / "awkward_module.py").write_text(AWKWARD, "utf-8")
     script = (
-        "from course_lib.hashing import code_hash; import awkward_module as a;"
+        "from course_lib.measure.hashing import code_hash; import awkward_module as a;"
         "print(code_hash(a.awkward), code_hash(a.Kept))"
     )
     run = subprocess.run([python, "-c", script], cwd=folder, capture_output=True, text=True, check=True)

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from course_lib.experiments import store
-from course_lib.experiments._catalogue import discover, orphans
+from course_lib.measure import store
+from course_lib.measure.catalogue import discover, orphans
 
 
 def test_no_committed_result_is_stale_missing_or_edited():

@@ -3,7 +3,7 @@
 import importlib
 import pkgutil
 
-from course_lib.bench.contest import Case
+from course_lib.compare.contest import Case
 
 __all__ = ["cases"]
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from course_lib.classroom._sample import Sample
-from course_lib.experiments._journal import Journal, Outcome, to_json, working_folder, write_atomically
-from course_lib.hashing import code_hash
+from course_lib.measure.hashing import code_hash
+from course_lib.measure.journal import Journal, Outcome, to_json, working_folder, write_atomically
+from course_lib.measure.sample import Sample
 
 __all__ = ["EditedResult", "Result", "journal", "merge", "read", "results_file", "state", "stored_names"]
 
@@ -32,7 +32,7 @@ class Result:
     """All measured seeds of one experiment, by the code of one hash.
 
     Args:
-        code: see :func:`course_lib.hashing.code_hash`.
+        code: see :func:`course_lib.measure.hashing.code_hash`.
         outcomes: one per seed; kept in the order of the seeds.
 
     Raises:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from course_lib.experiments.operations import Operations, count_operations, count_parameters
+from course_lib.compare.count import Operations, count_operations, count_parameters
 from course_lib.layers.attention import MultiHeadAttention
 from course_lib.layers.norm import LayerNorm
 

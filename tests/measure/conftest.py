@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from course_lib.experiments.__main__ import main
+from course_lib.measure.command import main
 
 _numbers = itertools.count()
 
@@ -35,7 +35,7 @@ from pathlib import Path
 
 import torch
 
-from course_lib.experiments import experiment
+from course_lib.measure import experiment
 from {package}.helpers import stretched
 
 LOG = Path(__file__).parents[2] / "log"

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from course_lib.experiments.side_by_side import (
+from course_lib.compare.frames import (
     Frame,
     Variant,
     compare,

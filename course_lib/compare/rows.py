@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from course_lib.bench import store
-from course_lib.bench.timing import Median, median_with_interval, one_thread, race
-from course_lib.experiments import Sample
-from course_lib.experiments import store as accuracies
-from course_lib.experiments.operations import Operations, count_operations, count_parameters
-from course_lib.experiments.side_by_side import Frame, Variant
+from course_lib.compare import times as store
+from course_lib.compare.clock import Median, median_with_interval, race
+from course_lib.compare.count import Operations, count_operations, count_parameters
+from course_lib.compare.frames import Frame, Variant
+from course_lib.measure import Sample
+from course_lib.measure import store as accuracies
+from course_lib.threads import one_thread
 
 __all__ = ["BATCH", "Row", "baselines", "chapters_side_by_side", "experiments_of", "rows", "time_variants"]
 
@@ -89,7 +90,7 @@ def rows(chapter: str, measured: Mapping[str, Sample] | None = None) -> list[Row
     if module is None:
         raise ValueError(
             f"{chapter!r} has no SIDE_BY_SIDE in course_lib/experiments/{chapter}.py; see "
-            "course_lib/experiments/side_by_side.py"
+            "course_lib/compare/frames.py"
         )
     trained = "fresh"
     if measured is None:

@@ -11,8 +11,8 @@ spread may differ by a relative 1e-3, or by 1e-5, where rounding errors live.
 import math
 from collections.abc import Callable
 
-from course_lib.classroom._sample import Sample
-from course_lib.experiments.store import Result
+from course_lib.measure.sample import Sample
+from course_lib.measure.store import Result
 
 __all__ = ["disagreements", "plan"]
 

@@ -9,7 +9,8 @@ import time
 import pytest
 import torch
 
-from course_lib.bench.timing import median_with_interval, one_thread, peak_bytes, race
+from course_lib.compare.clock import median_with_interval, peak_bytes, race
+from course_lib.threads import one_thread
 
 
 @pytest.mark.parametrize("n", [6, 7, 12, 31])

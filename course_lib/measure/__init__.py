@@ -1,0 +1,183 @@
+"""Trained claims need seeds and time: they are experiments, measured once and shown many times.
+
+An experiment is a function in ``course_lib/experiments/<part>/<chapter>.py`` that takes a seed and returns
+a small dictionary of numbers::
+
+    @experiment(paper="peri-ln", seeds=5)
+    def variance_growth(seed: int) -> dict[str, float]:
+        ...
+        return {"slope": slope}
+
+Its results are committed beside it, bound to the code they depend on by a hash. A notebook asks for them with
+``measured(variance_growth)["slope"]``: that reads the stored result while it is fresh, and otherwise runs the
+experiment. On the command line::
+
+    python -m course_lib.experiments status       # what is fresh, stale or missing
+    python -m course_lib.experiments run          # measures what is not fresh, in parallel, and stores it
+    python -m course_lib.experiments verify       # runs a sample again, another one every day
+
+The runs go through joblib, one task per seed. One line points them at a real cluster, whose workers have the
+same course_lib installed::
+
+    DASK_SCHEDULER_ADDRESS=tcp://head-node:8786 python -m course_lib.experiments run --backend dask
+
+and ``--backend ray`` uses the Ray cluster of the surroundings. A worker that dies costs the seed it was at; a
+run that is stopped goes on where it was, because every finished seed is kept in a journal.
+"""
+
+import html
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from course_lib.measure import store
+from course_lib.measure.hashing import code_hash
+from course_lib.measure.journal import Outcome
+from course_lib.measure.sample import Sample
+from course_lib.registry import paper as _paper
+
+__all__ = ["Experiment", "Measurement", "Sample", "experiment", "measured"]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What :func:`experiment` notes on a function, as its attribute ``experiment``.
+
+    Args:
+        papers: ids of the papers whose claims it tries.
+        seeds: the seeds that make its committed result.
+    """
+
+    papers: tuple[str, ...]
+    seeds: tuple[int, ...]
+
+
+def experiment(*, paper: str | tuple[str, ...], seeds: int = 5) -> Callable[[Callable], Callable]:
+    """Make a module-level function of a seed an experiment, whose results are stored; it stays a function.
+
+    Args:
+        paper: id, or ids, from ``papers.toml``.
+        seeds: how many seeds make its result: 0, 1, ..., seeds - 1.
+
+    Raises:
+        ValueError: for an unknown paper, no seeds, or a function inside another or in a notebook.
+    """
+    papers = (paper,) if isinstance(paper, str) else tuple(paper)
+    for paper_id in papers:
+        _paper(paper_id)
+    if not papers or seeds < 1:
+        raise ValueError(f"an experiment needs a paper and at least one seed, got {papers} and {seeds}")
+
+    def register(function: Callable) -> Callable:
+        if "." in function.__qualname__ or function.__module__ == "__main__":
+            raise ValueError(
+                f"{function.__qualname__} of {function.__module__} is not at the top level of a module file: "
+                "put it into course_lib/experiments/<part>/<chapter>.py, so that its code can be hashed"
+            )
+        function.experiment = Experiment(papers, tuple(range(seeds)))
+        return function
+
+    return register
+
+
+class Measurement(Mapping[str, Sample]):
+    """The numbers of one experiment: a mapping from each measured quantity to its :class:`Sample` over seeds.
+
+    Args:
+        name: the experiment's name.
+        result: its measured seeds.
+        fresh: True if all of them were read from the committed result, False if any was run just now.
+    """
+
+    def __init__(self, name: str, result: store.Result, fresh: bool) -> None:
+        self.name = name
+        self.fresh = fresh
+        self.seeds = result.seeds
+        self.seconds = result.seconds
+        self.torch = result.place("torch")
+        self.machine = result.place("machine")
+        self._samples = result.samples
+
+    def __getitem__(self, key: str) -> Sample:
+        if key not in self._samples:
+            raise KeyError(f"{self.name} does not measure {key!r}, but {', '.join(self._samples)}")
+        return self._samples[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._samples)
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    @property
+    def _summary(self) -> str:
+        seeds = f"{len(self.seeds)} seed{'s' * (len(self.seeds) != 1)}"
+        return f"{self.name}: {seeds}, {'stored' if self.fresh else 'run just now'}"
+
+    def __repr__(self) -> str:
+        width = max(map(len, self._samples), default=0)
+        return "\n".join([self._summary, *(f"  {key:{width}}  {self[key]}" for key in self)])
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f'<tr><th scope="row">{html.escape(key)}</th><td>{sample}</td></tr>'
+            for key, sample in self.items()
+        )
+        return (
+            f'<table class="measurement"><caption>{html.escape(self._summary)}</caption><thead><tr>'
+            '<th scope="col">quantity</th><th scope="col">mean ± spread over seeds</th></tr></thead>'
+            f"<tbody>{rows}</tbody></table>"
+        )
+
+
+_live: dict[
+    tuple[str, str, str, int], Outcome
+] = {}  # seeds run in this process, so that a page runs each once
+
+
+def measured(
+    experiment: Callable, rerun: bool = False, seeds: int | Iterable[int] | None = None
+) -> Measurement:
+    """The stored result of an experiment while it is fresh; what is not, is run here, with a progress bar.
+
+    Nothing is written: the committed results change by ``python -m course_lib.experiments run`` only.
+
+    Args:
+        experiment: a function decorated with :func:`experiment`.
+        rerun: run all seeds live. So does ``COURSE_RERUN=1`` in the environment, for every call.
+        seeds: how many seeds, or which; those of the decorator unless given.
+
+    Raises:
+        EditedResult: if the stored result was changed by hand.
+        ValueError: if the function is no experiment.
+    """
+    if not isinstance(getattr(experiment, "experiment", None), Experiment):
+        raise ValueError(
+            f"{experiment!r} is no experiment: decorate it with @experiment(paper=..., seeds=...)"
+        )
+    if seeds is None:
+        seeds = experiment.experiment.seeds
+    wanted = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
+    rerun = rerun or os.environ.get("COURSE_RERUN") == "1"
+    code = code_hash(experiment)
+    stored = None if rerun else store.read(experiment)
+    found = {o.seed: o for o in stored.outcomes} if stored is not None and stored.code == code else {}
+    missing = [seed for seed in wanted if seed not in found]
+    for seed, outcome in _run_here(experiment, code, missing, rerun):
+        found[seed] = outcome
+    result = store.Result(code, tuple(found[seed] for seed in wanted))
+    return Measurement(experiment.__name__, result, fresh=not missing)
+
+
+def _run_here(function: Callable, code: str, seeds: list[int], rerun: bool) -> Iterator[tuple[int, Outcome]]:
+    if not seeds:
+        return
+    from tqdm import tqdm
+
+    from course_lib.measure.run import run_seed
+
+    for seed in tqdm(seeds, desc=f"{function.__name__}, seeds", leave=False):
+        key = (function.__module__, function.__name__, code, seed)
+        if rerun or key not in _live:
+            _live[key] = run_seed(function, seed)
+        yield seed, _live[key]

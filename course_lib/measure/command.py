@@ -1,0 +1,308 @@
+"""The experiments on the command line: ``python -m course_lib.experiments status | run | verify``."""
+
+import argparse
+import datetime
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable
+from importlib.metadata import version
+
+from course_lib.measure import store
+from course_lib.measure.catalogue import discover, orphans, select
+from course_lib.measure.hashing import code_hash, reached
+from course_lib.measure.journal import Journal, Outcome, is_writable
+from course_lib.measure.sample import number
+
+__all__ = ["main"]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; the exit status is 1 where something failed or does not agree."""
+    options = _parser().parse_args(arguments)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    try:
+        chosen = select(discover(options.package), options.names)
+        return options.command(chosen, options)
+    except (ValueError, ModuleNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader stopped reading (``| head``): no error
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("\nStopped. Finished seeds are kept: the same command goes on from here.", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m course_lib.experiments", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="status | run | verify")
+    helps = {
+        _status: "which results are fresh, stale, incomplete, edited by hand or missing",
+        _run: "measure what is not fresh and store it",
+        _verify: "run a sample of the fresh results again, another one every day",
+    }
+    parsers = {}
+    for command, text in helps.items():
+        name = command.__name__[1:]
+        parsers[name] = sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(command=command)
+        sub.add_argument(
+            "names", nargs="*", help="a part, a chapter (layers/norm) or a function; all if none"
+        )
+        sub.add_argument("--package", default="course_lib.experiments", help=argparse.SUPPRESS)
+    parsers["status"].add_argument(
+        "--why", action="store_true", help="list the code that each result depends on"
+    )
+    parsers["status"].add_argument("--check", action="store_true", help="exit with 1 unless all are fresh")
+    run, verify = parsers["run"], parsers["verify"]
+    run.add_argument(
+        "--seeds", type=_seeds, help="10 for 0 to 9, 10-19, or 3,5,8: compared with the stored ones"
+    )
+    run.add_argument("--store", action="store_true", help="with --seeds: store them too")
+    run.add_argument("--force", action="store_true", help="measure again even what is fresh")
+    verify.add_argument("--minutes", type=float, default=4.0, help="computing time, about (default 4)")
+    verify.add_argument("--date", type=datetime.date.fromisoformat, default=datetime.date.today())
+    for sub in (run, verify):
+        sub.add_argument("--backend", default="loky", help="loky (default), dask, ray or threading")
+        sub.add_argument("--jobs", type=int, default=-1, help="processes; one per processor if not given")
+    return parser
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    try:
+        if "-" in text:
+            first, last = map(int, text.split("-"))
+            seeds = tuple(range(first, last + 1))
+        else:
+            seeds = tuple(map(int, text.split(","))) if "," in text else tuple(range(int(text)))
+    except ValueError:
+        seeds = ()
+    if not seeds:
+        raise argparse.ArgumentTypeError(f"{text!r} names no seeds: write 10 (for 0 to 9), 10-19, or 3,5,8")
+    return seeds
+
+
+# ---------------------------------------------------------------------------------------- status
+
+
+def _status(chosen: dict[str, Callable], options: argparse.Namespace) -> int:
+    rows, counts = [("experiment", "state", "seeds", "seconds")], {}
+    seconds = 0.0
+    for name, function in chosen.items():
+        state = store.state(function)
+        result = store.read(function) if state not in ("edited", "missing") else None
+        counts[state] = counts.get(state, 0) + 1
+        seconds += result.seconds if result else 0.0
+        rows.append(
+            (name, state, str(len(result.seeds)), f"{result.seconds:.1f}")
+            if result
+            else (name, state, "", "")
+        )
+    gone = [] if options.names else orphans(chosen, options.package)
+    rows += [(f"{file.stem}:{name}", "orphan", "", "") for file, name in gone]
+    _table(rows)
+    summary = ", ".join(f"{count} {state}" for state, count in sorted(counts.items())) or "none yet"
+    print(
+        f"{_count(len(chosen), 'experiment')}: {summary}"
+        + (f"; stored ones took {_duration(seconds)}" if seconds else "")
+    )
+    if options.why:
+        for name, function in chosen.items():
+            print(f"\n{name}: {code_hash(function)}, the hash of")
+            print("\n".join(f"  {definition}" for definition in reached(function)))
+    return int(options.check and (bool(gone) or set(counts) - {"fresh"} != set()))
+
+
+# ---------------------------------------------------------------------------------------- run
+
+
+class _Measuring:
+    """One experiment on its way: what is stored, what is done, what is left."""
+
+    def __init__(self, name: str, function: Callable, options: argparse.Namespace) -> None:
+        self.name, self.function, self.code = name, function, code_hash(function)
+        self.before: store.Result | None = None
+        if store.state(function) not in ("edited", "missing"):
+            self.before = store.read(function)
+        self.seeds = options.seeds or function.experiment.seeds
+        self.stores = options.store or options.seeds is None
+        self.journal: Journal = store.journal(function, self.code)
+        if options.force:
+            self.journal.start_over()
+        self.done: dict[int, Outcome] = self.journal.read(version("torch"))
+        if self.before and self.before.code == self.code and not options.force:
+            self.done |= {outcome.seed: outcome for outcome in self.before.outcomes}
+
+    @property
+    def left(self) -> list[int]:
+        """The seeds still to run."""
+        return [seed for seed in self.seeds if seed not in self.done]
+
+    @property
+    def seconds_per_seed(self) -> float:
+        """As it was; unknown ones count as long, and so go first."""
+        return self.before.seconds / len(self.before.seeds) if self.before else 60.0
+
+    def result(self) -> store.Result:
+        """The seeds asked for; to be stored, with those that the store has of the same code."""
+        stored = self.before.seeds if self.stores and self.before else ()
+        seeds = [seed for seed in {*self.seeds, *stored} if seed in self.done]
+        return store.Result(self.code, tuple(self.done[seed] for seed in seeds))
+
+    def finish(self) -> None:
+        """Put the result into the chapter's file, and the journal away."""
+        result = self.result()
+        file = store.results_file(self.function)
+        if self.stores and is_writable(file):
+            store.merge(file, {self.function.__name__: result})
+            self.journal.clear(result.seeds)
+        else:
+            self.journal.clear()
+            if self.stores:
+                print(f"{file} is not in a source tree that can be written: {self.name} is not stored")
+
+
+def _run(chosen: dict[str, Callable], options: argparse.Namespace) -> int:
+    for file in {store.results_file(function) for function in chosen.values()}:
+        store.stored_names(file)  # a file that is no JSON is better known before an hour of work
+    if not options.names:
+        for file, name in orphans(chosen, options.package):
+            print(f"{file.name}: {name} has no experiment any more, its result is taken out")
+            store.merge(file, {name: None})
+    everything = [_Measuring(name, function, options) for name, function in chosen.items()]
+    wanted = [m for m in everything if options.force or options.seeds or store.state(m.function) != "fresh"]
+    if not wanted:
+        print(f"All fresh: {_count(len(chosen), 'result')}." if chosen else "There are no experiments yet.")
+        return 0
+    start = time.perf_counter()
+    failures = _measure(wanted, options)
+    finished = [m for m in wanted if not m.left and m.name not in failures]
+    _compare(finished)
+    print(
+        f"{len(finished)} of {len(wanted)} experiments measured in {_duration(time.perf_counter() - start)}"
+    )
+    for name, text in failures.items():
+        print(f"\n{name} failed:\n{text}", file=sys.stderr)
+    return int(bool(failures))
+
+
+def _measure(wanted: list[_Measuring], options: argparse.Namespace) -> dict[str, str]:
+    """Run what is left, store each experiment as soon as its last seed is there; returns the failures."""
+    from tqdm import tqdm
+
+    from course_lib.measure.run import Failure, Task, run_tasks
+
+    failures: dict[str, str] = {}
+    by_function = {(m.function.__module__, m.function.__name__): m for m in wanted}
+    tasks = [
+        Task(m.function.__module__, m.function.__name__, seed, m.code, str(m.journal.folder))
+        for m in sorted(
+            wanted, key=lambda m: -m.seconds_per_seed
+        )  # long ones first: nobody waits for them at the end
+        for seed in m.left
+    ]
+    _announce(wanted, len(tasks))
+    _finish([m for m in wanted if not m.left], failures)
+    with tqdm(total=len(tasks), unit="seed", disable=not tasks) as bar:
+        for task, outcome in run_tasks(tasks, backend=options.backend, jobs=options.jobs):
+            measuring = by_function[task.module, task.name]
+            bar.update()
+            if isinstance(outcome, Failure):
+                failures.setdefault(measuring.name, f"seed {task.seed}\n{outcome.text}")
+                continue
+            bar.set_postfix_str(f"{measuring.name}, seed {task.seed}")
+            measuring.done[task.seed] = outcome
+            measuring.journal.write(outcome)  # the worker may be on a machine without this disk
+            if not measuring.left:
+                _finish([measuring], failures)
+    return failures
+
+
+def _finish(ready: Iterable[_Measuring], failures: dict[str, str]) -> None:
+    for measuring in ready:
+        try:
+            measuring.finish()
+        except ValueError as error:  # other keys under other seeds
+            failures[measuring.name] = str(error)
+
+
+def _announce(wanted: list[_Measuring], count: int) -> None:
+    known = sum(len(m.seeds) - len(m.left) for m in wanted)
+    new = sum(m.before is None and bool(m.left) for m in wanted)
+    estimate = _duration(sum(m.seconds_per_seed * len(m.left) for m in wanted))
+    time_needed = f"{new} never measured before" if new else f"about {estimate} on one core"
+    print(
+        f"{_count(len(wanted), 'experiment')}: {_count(count, 'seed')} to run, {known} at hand; {time_needed}"
+    )
+
+
+def _compare(finished: list[_Measuring]) -> None:
+    """What was stored beside what is measured now."""
+    rows = [("experiment", "quantity", "stored", "now", "seeds")]
+    for measuring in finished:
+        result = measuring.result().select(measuring.seeds)
+        before = measuring.before.samples if measuring.before else {}
+        for key, sample in sorted(result.samples.items()):
+            old = str(before[key]) if key in before else "-"
+            rows.append((measuring.name, key, old, str(sample), str(len(sample))))
+    if len(rows) > 1:
+        _table(rows)
+
+
+# ---------------------------------------------------------------------------------------- verify
+
+
+def _verify(chosen: dict[str, Callable], options: argparse.Namespace) -> int:
+    from course_lib.measure.run import Failure, Task, place, run_seed, run_tasks
+    from course_lib.measure.verify import disagreements, plan
+
+    stored = {name: store.read(f) for name, f in chosen.items() if store.state(f) == "fresh"}
+    seeds = plan(stored, place(), seconds=60 * options.minutes, day=options.date.toordinal())
+    names = {(chosen[name].__module__, chosen[name].__name__): name for name in seeds}
+    tasks = [
+        Task(chosen[name].__module__, chosen[name].__name__, seed, stored[name].code, None)
+        for name in seeds
+        for seed in seeds[name]
+    ]
+    print(
+        f"Running again {len(seeds)} of {_count(len(stored), 'fresh result')}: {_count(len(tasks), 'seed')}"
+    )
+    found: dict[str, list[Outcome]] = {name: [] for name in seeds}
+    wrong: dict[str, list[str]] = {}
+    for task, outcome in run_tasks(tasks, backend=options.backend, jobs=options.jobs) if tasks else ():
+        name = names[task.module, task.name]
+        if isinstance(outcome, Failure):
+            wrong.setdefault(name, []).append(f"seed {task.seed}\n{outcome.text}")
+        else:
+            found[name].append(outcome)
+    for name, outcomes in found.items():
+        function = chosen[name]
+        if outcomes and name not in wrong:
+            again = store.Result(stored[name].code, tuple(outcomes))
+            differs = disagreements(stored[name], again, lambda seed, f=function: run_seed(f, seed).values)
+            if differs:
+                wrong[name] = differs
+        print(
+            f"{'DIFFERS' if name in wrong else 'agrees ':8} {name}, seeds {', '.join(map(str, seeds[name]))}"
+        )
+        print("".join(f"    {line}\n" for line in wrong.get(name, ())), end="")
+    return int(bool(wrong))
+
+
+# ---------------------------------------------------------------------------------------- printing
+
+
+def _table(rows: list[tuple[str, ...]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _count(number_of: int, what: str) -> str:
+    return f"{number_of} {what}{'s' * (number_of != 1)}"
+
+
+def _duration(seconds: float) -> str:
+    return f"{number(round(seconds, 1))} s" if seconds < 120 else f"{seconds / 60:.1f} min"
