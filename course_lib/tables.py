@@ -33,8 +33,8 @@ class Table(Displayed):
     """Rows under heads; one cell of a row heads it, and a wide table scrolls inside its own box.
 
     Args:
-        rows: one sequence of cells per row. Floats show three significant digits and ``None`` a dash; a
-            :class:`Displayed`, such as a link, shows each of its forms.
+        rows: one sequence of cells per row. Floats show three significant digits and ``None`` a
+            dash; a :class:`Displayed`, such as a link, shows each of its forms.
         columns: the head of every column.
         caption: a line above the table.
         label: what the table is, for readers who hear it; the caption unless given.
@@ -70,8 +70,8 @@ class Table(Displayed):
         for row in self.rows:
             if len(row) != len(self.columns):
                 raise ValueError(
-                    f"the row {row} has {len(row)} cells, but there are {len(self.columns)} columns: "
-                    f"{self.columns}"
+                    f"the row {row} has {len(row)} cells, but there are {len(self.columns)} "
+                    f"columns: {self.columns}"
                 )
         if align is not None and (len(align) != len(self.columns) or set(align) - set("lr")):
             raise ValueError(f"align={align!r} must have an l or an r for each of {self.columns}")
@@ -93,10 +93,10 @@ class Table(Displayed):
         )
         body = "".join(f"<tr>{self._html_row(row, styles)}</tr>" for row in self.rows)
         caption = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
-        # The book's theme knows "dataframe", in light and dark; a box with focus scrolls by keyboard.
+        # The book's theme knows "dataframe"; a box that takes the focus scrolls by keyboard.
         return (
-            f'<div class="course-table" role="region" aria-label="{html.escape(self.label)}" tabindex="0" '
-            'style="overflow-x:auto"><style>.course-table :is(th,td){padding:.25em .75em!important;'
+            f'<div class="course-table" role="region" aria-label="{html.escape(self.label)}" '
+            'tabindex="0" style="overflow-x:auto"><style>.course-table :is(th,td){padding:.25em .75em!important;'
             "vertical-align:top}.course-table thead th{vertical-align:bottom}</style>"
             f'<table class="dataframe">{caption}<thead><tr>{columns}</tr></thead>'
             f"<tbody>{body}</tbody></table></div>"
@@ -130,17 +130,17 @@ class Table(Displayed):
 
     @property
     def markdown(self) -> str:
-        """What a Markdown page holds, without the caption; text is Markdown and has no line breaks."""
+        """For a Markdown page, without the caption; text is Markdown and has no line breaks."""
         rules = ["---" if side == "l" else "---:" for side in self.align]
         lines = [self.columns, rules, *(map(cell_text, row) for row in self.rows)]
         return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def cell_text(value: Any) -> str:
-    """What a cell of a table says: three digits of a float, a dash for None, the text of anything else.
+    """What a cell says: three digits of a float, a dash for None, the text of anything else.
 
     Args:
-        value: a number, a tensor with one, text, or what prints itself, such as a mean with its spread.
+        value: a number, a tensor with one, text, or what prints itself, as a mean with its spread.
 
     >>> [cell_text(value) for value in (0.123456, 12345.6, 7, None, "seven")]
     ['0.123', '12346', '7', '–', 'seven']
