@@ -19,9 +19,7 @@ def cache_folder() -> Path:
     if os.environ.get("XDG_CACHE_HOME"):
         return Path(os.environ["XDG_CACHE_HOME"]) / "course_lib"
     if sys.platform == "win32":
-        return (
-            Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "course_lib"
-        )
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "course_lib"
     return Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "course_lib"
 
 
