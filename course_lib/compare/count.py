@@ -13,6 +13,8 @@ from torch import nn
 
 from course_lib.counting import operations
 
+__numerics__ = 1
+
 
 @dataclass(frozen=True)
 class Operations:

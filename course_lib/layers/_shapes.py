@@ -2,6 +2,8 @@
 
 from torch import Tensor
 
+__numerics__ = 1
+
 
 def require_width(x: Tensor, dim: int, layer: str, *, axis: int = -1) -> None:
     """Raise ``ValueError`` unless ``x`` has ``dim`` entries along ``axis``.
