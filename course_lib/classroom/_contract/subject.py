@@ -19,22 +19,6 @@ from torch import Tensor, nn
 from course_lib.registry import Traits
 from course_lib.threads import one_thread
 
-__all__ = [
-    "SEED",
-    "Failure",
-    "NotApplicable",
-    "Subject",
-    "as_installed",
-    "described",
-    "gap",
-    "isolated",
-    "listed",
-    "map_tensors",
-    "other_values",
-    "reseed",
-    "tensors_in",
-]
-
 SEED = 0
 
 
@@ -155,17 +139,27 @@ def _changed(x: Tensor, axis: int, index: int) -> Tensor:
 class Subject:
     """One layer with its example inputs and declared traits.
 
+    Attributes:
+        house_rules: whether traits must be declared.
+
     Args:
         module: the layer; only copies of it are run.
         inputs: what its forward takes.
         traits: what is declared to hold for it.
-        rebuild: builds the module anew, where the caller gave a factory.
+        factory: builds module and inputs anew, where the caller gave one.
     """
 
     def __init__(
-        self, module: nn.Module, inputs: tuple, traits: Traits, rebuild: Callable[[], nn.Module] | None = None
+        self, module: nn.Module, inputs: tuple, traits: Traits, factory: Callable[[], tuple] | None = None
     ) -> None:
-        self.module, self.inputs, self.traits, self.rebuild = module, inputs, traits, rebuild
+        self.module, self.inputs, self.traits, self.factory = module, inputs, traits, factory
+        self.house_rules = True
+
+    @property
+    def rebuild(self) -> Callable[[], nn.Module] | None:
+        """Builds the module anew, where there is a factory."""
+        factory = self.factory
+        return None if factory is None else lambda: factory()[0]
 
     @property
     def name(self) -> str:
