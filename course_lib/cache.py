@@ -4,8 +4,6 @@ import os
 import sys
 from pathlib import Path
 
-__all__ = ["cache_folder"]
-
 
 def cache_folder() -> Path:
     """The folder in ``COURSE_CACHE``, or else ``course_lib`` in the user's cache folder of this platform."""

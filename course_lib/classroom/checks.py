@@ -22,8 +22,6 @@ from course_lib.classroom._contract.subject import (
 from course_lib.contexts import isolated, one_thread
 from course_lib.registry import Traits, suggest
 
-__all__ = ["LayerCheckError", "Report", "Result", "check_layer", "documented_checks"]
-
 _SIGNS = {"passed": "✓", "failed": "✗", "excepted": "!", "not applicable": "–"}
 
 
