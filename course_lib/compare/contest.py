@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from course_lib.compare.clock import Median, median_with_interval, peak_bytes, race
-from course_lib.threads import one_thread
+from course_lib.contexts import one_thread
 from course_lib.training.memory_saving import saved_bytes
 
 __all__ = ["Case", "Contest", "Lap", "copy_parameters", "measure", "require_agreement"]

@@ -13,9 +13,9 @@ from course_lib.compare import times as store
 from course_lib.compare.clock import Median, median_with_interval, race
 from course_lib.compare.count import Operations, count_operations, count_parameters
 from course_lib.compare.frames import Frame, Variant
+from course_lib.contexts import one_thread
 from course_lib.measure import Sample
 from course_lib.measure import store as accuracies
-from course_lib.threads import one_thread
 
 __all__ = ["BATCH", "Row", "baselines", "chapters_side_by_side", "experiments_of", "rows", "time_variants"]
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from course_lib.cache import cache_folder
+from course_lib.contexts import one_thread
 from course_lib.measure.hashing import code_hash, reached
 from course_lib.specimens._cache import alone
 from course_lib.specimens._record import Check, Damaged, Record, Weights, read, write
-from course_lib.threads import one_thread
 
 __all__ = ["AcceptanceError", "Specimen"]
 
