@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("names", nargs="*", help="a part, a chapter or a case; all if none")
     parser.add_argument("--stale", action="store_true", help="with run: leave out what is fresh")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     plan, failed = _plan(options.names)
     if options.names and not plan:
         wanted = " or ".join(options.names)
