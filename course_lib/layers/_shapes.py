@@ -18,8 +18,6 @@ __numerics__ = 1
 
 # -- Arguments of constructors -------------------------------------------------------------------------
 
-__numerics__ = 1
-
 
 def require_at_least(minimum: int, layer: str, **values: Any) -> None:
     """Raise unless every value is an integer, and ``minimum`` or more.
