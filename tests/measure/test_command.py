@@ -1,4 +1,4 @@
-"""The command line: status, run, restamp, verify, the choice of seeds and names, and what it does when things fail."""
+"""The command line: status, run, restamp, verify; what is chosen, and what happens where things fail."""
 
 import json
 import os

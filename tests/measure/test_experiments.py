@@ -2,11 +2,13 @@
 
 import json
 import math
+import os
 import random
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock, Timeout
 
 from course_lib.classroom.claims import at_least, claim
 from course_lib.measure import Measurement, Sample, experiment, measured, store
@@ -72,7 +74,11 @@ def test_a_seed_gives_the_same_numbers_and_leaves_no_trace(lab):
     threads = torch.get_num_threads()
     first, second = run_seed(lab.function(), 1), run_seed(lab.function(), 1)
     after = torch.randn(3)
-    assert first.values["value"] == second.values["value"] != run_seed(lab.function(), 2).values["value"]
+    assert (
+        first.values["value"]
+        == second.values["value"]
+        != run_seed(lab.function(), 2).values["value"]
+    )
     assert torch.equal(after, expected[0])  # the page's own generator has not moved
     assert torch.get_num_threads() == threads
     np.random.seed(3)
@@ -96,7 +102,16 @@ def test_stored_result_has_all_that_it_must(lab):
     assert lab.cli("run") == 0
     entry = lab.entry()
     assert entry["seeds"] == [0, 1, 2, 3]
-    assert set(entry) == {"checksum", "code", "machine", "python", "seconds", "seeds", "torch", "values"}
+    assert set(entry) == {
+        "checksum",
+        "code",
+        "machine",
+        "python",
+        "seconds",
+        "seeds",
+        "torch",
+        "values",
+    }
     value = entry["values"]["value"]
     assert len(value["each"]) == 4
     assert value["mean"] == pytest.approx(np.mean(value["each"]), rel=1e-5)
@@ -142,7 +157,12 @@ def test_measured_without_a_result_runs_live_and_writes_nothing(lab, capsys):
     assert not (lab.folder / "build").exists()
     assert "seeds" in capsys.readouterr().err  # the progress bar
     assert measured(lab.function())["value"].values == measurement["value"].values
-    assert lab.runs() == {0: 1, 1: 1, 2: 1, 3: 1}  # the second call of the page did not run it again
+    assert lab.runs() == {
+        0: 1,
+        1: 1,
+        2: 1,
+        3: 1,
+    }  # the second call of the page did not run it again
     lab.cli("run")
     assert tuple(lab.values()) == measurement["value"].values
 
@@ -259,6 +279,74 @@ def test_result_edited_by_hand_is_noticed(lab, old, new):
     assert lab.entry("constant")["values"]["answer"]["each"] == [42]
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\xff\xfe", "is no JSON"),
+        (b"[]", "holds no results of experiments"),
+        (b'{"noisy": 3}', "holds no results of experiments"),
+        (None, "cannot be read: Is a directory"),
+    ],
+)
+def test_a_file_that_is_none_of_ours_is_named_and_left_alone(lab, content, said):
+    lab.json.mkdir() if content is None else lab.json.write_bytes(content)
+    with pytest.raises(store.EditedResult, match=rf"toy\.json {said}"):
+        store.read(lab.function())
+    with pytest.raises(store.EditedResult, match=said):
+        store.merge(lab.json, {"noisy": result((1.0,))})
+    assert store.state(lab.function()) == "edited"
+    assert content is None or lab.json.read_bytes() == content
+
+
+# -- the lock: every fault but a missing place for it is a fault ------------------------------------------
+
+
+@pytest.fixture
+def lock(lab):
+    return lab.folder / "build" / "experiments" / "layers-toy.lock"
+
+
+def test_results_are_read_and_written_within_the_lock(lab, lock, monkeypatch):
+    held = []
+
+    def write(file, text):
+        with pytest.raises(Timeout):
+            FileLock(lock).acquire(timeout=0)
+        held.append(file)
+
+    monkeypatch.setattr(store, "write_atomically", write)
+    store.merge(lab.json, {"noisy": result((1.0,))})
+    assert held == [lab.json]
+    with FileLock(lock).acquire(timeout=0):  # given back
+        pass
+
+
+def test_a_lock_that_cannot_be_had_is_an_error(lab, lock):
+    lab.cli("run", "noisy")
+    text = lab.json.read_text()
+    lock.unlink(missing_ok=True)
+    lock.mkdir(parents=True)
+    with pytest.raises(OSError, match=r"layers-toy\.lock"):
+        store.merge(lab.json, {"noisy": None})
+    assert lab.json.read_text() == text
+
+
+def test_a_fault_while_writing_is_an_error_and_leaves_the_old_file(lab, lock, monkeypatch):
+    lab.cli("run", "noisy")
+    text = lab.json.read_text()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        store.merge(lab.json, {"noisy": result((1.0,))})
+    assert lab.json.read_text() == text
+    assert [file.name for file in lab.json.parent.glob(".toy*")] == []
+    with FileLock(lock).acquire(timeout=0):
+        pass
+
+
 def test_half_merged_file_is_named(lab, capsys):
     lab.cli("run")
     lab.json.write_text("<<<<<<< ours\n" + lab.json.read_text())
@@ -312,7 +400,11 @@ def test_agreement(again, machine, agrees):
     ("stored", "again", "agrees"),
     [
         (7.0, 7.0, True),
-        (7.0, 8.0, False),  # counts and other constants agree to a thousandth, wherever they are run
+        (
+            7.0,
+            8.0,
+            False,
+        ),  # counts and other constants agree to a thousandth, wherever they are run
         (2e-7, 9e-7, True),  # rounding errors do not
         (math.nan, math.nan, True),
     ],

@@ -75,7 +75,7 @@ MADE = {
         "encode('gabe', 'abcdefg')",
         "decode([6, 0], 'abcdefg')",
         "passages('to be or not to be', 3)",
-        "text_dataset(describe('iris'), [(f'{i}', [f'{i * j:b} ' * 9 for j in range(9)]) for i in range(40)], ' 01\\n')",
+        "text_dataset(describe('iris'), [(f'{i}', [f'{i:b} ' * 20]) for i in range(40)], ' 01\\n')",
     ],
     "training._batches": ["seed_of(3, 'order', 5)"],
     "training.loop": ["vector_curve()", "image_curve()", "text_curve()", "adamw_curve()"],
