@@ -95,9 +95,7 @@ class Lab:
         path = self.root / file
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(textwrap.dedent(text).replace("{package}", self.package))
-        os.utime(
-            path, ns=(time.time_ns(), time.time_ns() + next(_numbers) * 10**9)
-        )  # clocks may be coarse
+        os.utime(path, ns=(time.time_ns(), time.time_ns() + next(_numbers) * 10**9))  # clocks may be coarse
 
     def change(self, file: str, old: str, new: str) -> None:
         """Replace text in a source file, and forget what was imported, as a new process would."""
@@ -138,9 +136,7 @@ class Lab:
 
     def runs(self, what: str = "noisy") -> dict[int, int]:
         """How often each seed has left this trace."""
-        return dict(
-            sorted(Counter(int(f.name.split("-")[1]) for f in self.log.glob(f"{what}-*")).items())
-        )
+        return dict(sorted(Counter(int(f.name.split("-")[1]) for f in self.log.glob(f"{what}-*")).items()))
 
     def entry(self, name: str = "noisy") -> dict:
         return json.loads(self.json.read_text())[name]

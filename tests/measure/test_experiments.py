@@ -74,11 +74,7 @@ def test_a_seed_gives_the_same_numbers_and_leaves_no_trace(lab):
     threads = torch.get_num_threads()
     first, second = run_seed(lab.function(), 1), run_seed(lab.function(), 1)
     after = torch.randn(3)
-    assert (
-        first.values["value"]
-        == second.values["value"]
-        != run_seed(lab.function(), 2).values["value"]
-    )
+    assert first.values["value"] == second.values["value"] != run_seed(lab.function(), 2).values["value"]
     assert torch.equal(after, expected[0])  # the page's own generator has not moved
     assert torch.get_num_threads() == threads
     np.random.seed(3)
@@ -102,16 +98,7 @@ def test_stored_result_has_all_that_it_must(lab):
     assert lab.cli("run") == 0
     entry = lab.entry()
     assert entry["seeds"] == [0, 1, 2, 3]
-    assert set(entry) == {
-        "checksum",
-        "code",
-        "machine",
-        "python",
-        "seconds",
-        "seeds",
-        "torch",
-        "values",
-    }
+    assert set(entry) == {"checksum", "code", "machine", "python", "seconds", "seeds", "torch", "values"}
     value = entry["values"]["value"]
     assert len(value["each"]) == 4
     assert value["mean"] == pytest.approx(np.mean(value["each"]), rel=1e-5)
@@ -157,12 +144,7 @@ def test_measured_without_a_result_runs_live_and_writes_nothing(lab, capsys):
     assert not (lab.folder / "build").exists()
     assert "seeds" in capsys.readouterr().err  # the progress bar
     assert measured(lab.function())["value"].values == measurement["value"].values
-    assert lab.runs() == {
-        0: 1,
-        1: 1,
-        2: 1,
-        3: 1,
-    }  # the second call of the page did not run it again
+    assert lab.runs() == {0: 1, 1: 1, 2: 1, 3: 1}  # the second call of the page did not run it again
     lab.cli("run")
     assert tuple(lab.values()) == measurement["value"].values
 
@@ -400,11 +382,7 @@ def test_agreement(again, machine, agrees):
     ("stored", "again", "agrees"),
     [
         (7.0, 7.0, True),
-        (
-            7.0,
-            8.0,
-            False,
-        ),  # counts and other constants agree to a thousandth, wherever they are run
+        (7.0, 8.0, False),  # counts and other constants agree to a thousandth, wherever they are run
         (2e-7, 9e-7, True),  # rounding errors do not
         (math.nan, math.nan, True),
     ],

@@ -89,9 +89,7 @@ def cluster(lab):
     file = lab.folder / "scheduler.json"
     common = ("--scheduler-file", str(file), "--no-dashboard", "--host", "127.0.0.1")
     scheduler = lab.python("-m", "distributed.cli.dask_scheduler", *common, "--port", "0")
-    workers = lab.python(
-        "-m", "distributed.cli.dask_worker", *common, "--nworkers=2", "--nthreads=1"
-    )
+    workers = lab.python("-m", "distributed.cli.dask_worker", *common, "--nworkers=2", "--nthreads=1")
     try:
         wait_for(file.exists)
         yield json.loads(file.read_text())["address"]
@@ -106,9 +104,7 @@ def test_dask_cluster_equals_loky_though_a_worker_is_killed(lab, cluster):
     finish(lab.process("run", "--jobs", "2"))
     loky = lab.values()
     (lab.log / "kill").touch()
-    finish(
-        lab.process("run", "noisy", "--force", "--backend", "dask", DASK_SCHEDULER_ADDRESS=cluster)
-    )
+    finish(lab.process("run", "noisy", "--force", "--backend", "dask", DASK_SCHEDULER_ADDRESS=cluster))
     assert lab.values() == loky == serial_values(lab)
     assert not (lab.log / "kill").exists()  # a worker did die
     assert lab.runs("begun")[1] == 4  # loky, the killed one, its second try, serial

@@ -70,9 +70,7 @@ def test_limits_follow_where_they_are_known(made, limits):
 
 @pytest.mark.parametrize("operation", [operator.add, operator.sub, operator.mul, operator.truediv])
 def test_other_seeds_are_not_paired(operation):
-    with pytest.raises(
-        ValueError, match=r"different seeds cannot be paired: \(0, 1\) and \(1, 2\)"
-    ):
+    with pytest.raises(ValueError, match=r"different seeds cannot be paired: \(0, 1\) and \(1, 2\)"):
         operation(A, Sample((1.0, 4.0), (1, 2)))
 
 
