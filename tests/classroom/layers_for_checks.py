@@ -17,14 +17,14 @@ class Sound(nn.Module):
         self.dim = dim
         self.weight = nn.Parameter(torch.empty(dim, dim))
         self.bias = nn.Parameter(torch.empty(dim))
-        self.add()
+        self._add()
         self.reset_parameters()
 
-    def add(self) -> None:
+    def _add(self) -> None:
         """More parameters and buffers, empty."""
 
     def start(self, name: str, x: Tensor) -> None:
-        """Start values of what ``add`` added."""
+        """Start values of what ``_add`` added."""
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
@@ -81,7 +81,7 @@ class DropsInTraining(Sound):
 
 
 class HasUnusedParameter(Sound):
-    def add(self):
+    def _add(self):
         self.unused = nn.Parameter(torch.empty(self.dim))
 
     def start(self, name, x):
@@ -91,7 +91,7 @@ class HasUnusedParameter(Sound):
 class HasUselessParameter(Sound):
     """Softmax does not see a common shift, so the gradient is zero but for rounding."""
 
-    def add(self):
+    def _add(self):
         self.shift = nn.Parameter(torch.empty(1))
 
     def start(self, name, x):
@@ -125,7 +125,7 @@ class HasWrongBackward(Sound):
 
 
 class ForgetsRandomFeatures(Sound):
-    def add(self):
+    def _add(self):
         self.register_buffer("features", torch.empty(self.dim, self.dim), persistent=False)
 
     def start(self, name, x):
@@ -266,7 +266,7 @@ class IgnoresExtraFeatures(Sound):
 class ReadsWhatItWrote(Sound):
     """Forward again, as checkpointing does, and another number is read."""
 
-    def add(self):
+    def _add(self):
         self.register_buffer("steps", torch.empty((), dtype=torch.long))
 
     def start(self, name, x):
@@ -294,7 +294,7 @@ class ComputesOtherwiseCompiledInTraining(Sound):
 class CountsOnlyInPython(Sound):
     """Its buffer stays behind when it is compiled."""
 
-    def add(self):
+    def _add(self):
         self.register_buffer("steps", torch.empty(()))
 
     def start(self, name, x):
@@ -351,7 +351,7 @@ class GrowsToAnotherShape(Sound):
 class ForgetsTable(Sound):
     """The same in every build, so a round trip restores it; on the meta device it is lost."""
 
-    def add(self):
+    def _add(self):
         self.register_buffer("table", torch.empty(self.dim), persistent=False)
 
     def start(self, name, x):
@@ -408,22 +408,11 @@ class OverflowsForward(Sound):
         return super().body(x) * 7e4 / 7e4
 
 
-class OverflowsBackward(Sound):
-    """The value fits, what flows back does not."""
-
-    def body(self, x):
-        return super().body((x * 1e-6) * 1e6)
-
-    def forward(self, x):
-        y = super().forward(x)
-        return y + ((y * 1e-5) * 1e5 - (y * 1e-5).detach() * 1e5)
-
-
 class SquaresInHalf(Sound):
     """The mean of squares leaves float16 at inputs that it could normalise."""
 
     def body(self, x):
-        return super().body(x / (x.square().sum(-1, keepdim=True) + 1e-6).sqrt())
+        return super().body(x / ((4 * x).square().sum(-1, keepdim=True) + 1e-6).sqrt())
 
 
 class CancelsInHalf(Sound):
@@ -468,7 +457,7 @@ class Raises(Sound):
 class StartsAtZero(Sound):
     """As ReZero and LoRA: at the start the gate stops every other gradient."""
 
-    def add(self):
+    def _add(self):
         self.gate = nn.Parameter(torch.empty(()))
 
     def start(self, name, x):
@@ -481,7 +470,7 @@ class StartsAtZero(Sound):
 class MixesLater(SubtractsBatchMeanInTraining):
     """Keeps rows apart in its first training step only."""
 
-    def add(self):
+    def _add(self):
         self.register_buffer("steps", torch.empty((), dtype=torch.long))
 
     def start(self, name, x):
