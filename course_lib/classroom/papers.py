@@ -20,7 +20,7 @@ def papers_table(chapter: str) -> Table:
     Raises:
         ValueError: for an unknown chapter.
 
-    >>> print(str(papers_table("layers/norm")).splitlines()[1][:61])
+    >>> print(str(papers_table("layers/norm")).splitlines()[1][:60])
     2016  Layer Normalization (https://arxiv.org/abs/1607.06450)
     """
     if chapter not in registry.chapters():

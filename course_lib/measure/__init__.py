@@ -40,6 +40,7 @@ from course_lib.measure.journal import Outcome
 from course_lib.measure.sample import Sample as Sample
 from course_lib.measure.sample import each as each
 from course_lib.registry import paper as _paper
+from course_lib.tables import Table
 
 
 @dataclass(frozen=True)
