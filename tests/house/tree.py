@@ -6,7 +6,7 @@ Every guard of this folder is a function of a root, so that it can be tried on a
 import ast
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,18 +23,6 @@ except ModuleNotFoundError:  # Python 3.10
 
 T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[2]
-
-# The tower, from the ground up; a file imports from its own part and from lower floors.
-FLOORS = (
-    ("registry", "hashing", "cache", "threads", "data"),
-    ("layers",),
-    ("models",),
-    ("training",),
-    ("specimens",),
-    ("editing", "inference", "analysis"),
-    ("theory", "search"),
-    ("capstones",),
-)
 
 GENERATED = {"build", "learn", "__pycache__"}  # and whatever starts with a dot
 
@@ -123,24 +111,6 @@ def module_name(path: Path, root: Path) -> str:
     """``course_lib.layers.norm`` for ``layers/norm.py`` and for ``layers/norm/__init__.py``."""
     names = path.relative_to(root).with_suffix("").parts
     return ".".join(names[:-1] if names[-1] == "__init__" else names)
-
-
-def imported(path: Path, root: Path) -> Iterator[tuple[int, str]]:
-    """Line and dotted name of every import from ``course_lib``, also a late, relative or string one."""
-    package = module_name(path, root).split(".")
-    package = package if path.name == "__init__.py" else package[:-1]
-    tree = parse(path)
-    for node in ast.walk(tree):
-        names = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            above = package[: len(package) - node.level + 1] if node.level else []
-            module = ".".join([*above, *([node.module] if node.module else [])])
-            names = [f"{module}.{alias.name}" for alias in node.names]
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            names = [node.value] if re.fullmatch(r"course_lib(\.\w+)+", node.value) else []
-        yield from ((node.lineno, name) for name in names if name.split(".")[0] == "course_lib")
 
 
 @dataclass(frozen=True)
