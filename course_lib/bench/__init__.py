@@ -1,1 +1,1 @@
-"""What each chapter races against its peers, times beside it; ``course_lib.compare`` measures them."""
+"""What each chapter races against its peers, with the times; ``course_lib.compare`` measures them."""

@@ -1,1 +1,1 @@
-"""The trained claims of the course: a folder a chapter, results beside them; ``course_lib.measure`` runs them."""
+"""The trained claims of each chapter, with their results; ``course_lib.measure`` runs them."""

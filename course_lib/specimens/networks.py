@@ -13,6 +13,7 @@ from course_lib.layers.norm import TransformerBlock
 from course_lib.models.transformers import GPT, VisionTransformer
 from course_lib.specimens._catalogue import specimen
 from course_lib.specimens._record import Check
+from course_lib.training.hooks import Progress
 from course_lib.training.loop import cosine_schedule, evaluate, fit
 
 __all__ = [
@@ -61,7 +62,7 @@ def char_gpt(seed: int) -> GPT:
         schedule=cosine_schedule(warmup=100),
         clip=1.0,
         seed=seed,
-        progress=True,
+        hooks=[Progress()],
     )
     return model
 
@@ -128,7 +129,7 @@ def digit_vit(seed: int) -> VisionTransformer:
         optimizer=partial(torch.optim.AdamW, weight_decay=0.05),
         schedule=cosine_schedule(warmup=50),
         seed=seed,
-        progress=True,
+        hooks=[Progress()],
     )
     return model
 

@@ -7,6 +7,7 @@ from jaxtyping import Int64
 from torch import Tensor, nn
 
 from course_lib.registry import implements
+from course_lib.training.hooks import EarlyStopping
 from course_lib.training.loop import evaluate, fit
 
 __all__ = ["kfold_indices", "kfold_scores", "stopping_point"]
@@ -34,7 +35,7 @@ def stopping_point(
 
     Paper: Applications of Deep Neural Networks with Keras - https://arxiv.org/abs/2009.05673
 
-    ``fit(..., patience=P)`` stops by this rule with δ = 0; here one curve answers for all P and δ.
+    ``EarlyStopping(..., patience=P)`` stops by this rule with δ = 0; here one curve answers for all P and δ.
 
     >>> stopping_point([1.0, 0.5, 0.6, 0.4, 0.7, 0.8, 0.1], patience=2)
     (5, 3)
@@ -94,6 +95,8 @@ def kfold_scores(
     validation: float = 0.2,
     metric: str | Callable[[Tensor, Tensor], Tensor] = "accuracy",
     seed: int = 0,
+    patience: int | None = None,
+    every: int = 100,
     **fit_options: object,
 ) -> list[float]:
     r"""Score a recipe out of sample: a new model per fold, its length of training chosen inside the fold.
@@ -108,7 +111,9 @@ def kfold_scores(
         validation: share of the rows outside the fold that early stopping looks at, V.
         metric: what :func:`~course_lib.training.loop.evaluate` measures on the fold.
         seed: of folds, models and batches.
-        fit_options: for :func:`~course_lib.training.loop.fit`; ``steps`` at least, and ``patience``.
+        patience: measurements without a new best that end a fold's training; None trains to the end.
+        every: steps between two measurements.
+        fit_options: for :func:`~course_lib.training.loop.fit`; ``steps`` at least.
 
     Raises:
         ValueError: for folds or shares that leave a part without rows.
@@ -135,6 +140,8 @@ def kfold_scores(
             torch.manual_seed(seed + i)
             model = make_model()
         watched, used = order[:inner], order[inner:]
-        fit(model, (x[used], y[used]), validation=(x[watched], y[watched]), seed=seed + i, **fit_options)
+        rows = x[watched], y[watched]
+        hooks = [EarlyStopping(rows, patience=patience, every=every)] if patience is not None else []
+        fit(model, (x[used], y[used]), seed=seed + i, hooks=hooks, **fit_options)
         scores.append(evaluate(model, (x[held_out], y[held_out]), metric=metric))
     return scores

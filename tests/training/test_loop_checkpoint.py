@@ -17,32 +17,33 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from course_lib.data import Split
-from course_lib.training import _checkpoint
+from course_lib.training import hooks
+from course_lib.training.hooks import Checkpoint, EarlyStopping
 from course_lib.training.loop import History, cosine_schedule, fit
 from tests.training.loop_models import classes, noisy_net, regression, same
 
 SGD = torch.optim.SGD
 
-LONG = {"steps": 60, "batch_size": 10, "every": 7, "seed": 3, "patience": 50}
+LONG = {"steps": 60, "batch_size": 10, "seed": 3, "schedule": cosine_schedule(warmup=5)}
 
 
-def long_fit(model: nn.Module, checkpoint: Path | None = None, **more) -> History:
-    schedule = cosine_schedule(warmup=5)
-    return fit(
-        model, classes(), **{**LONG, **more}, schedule=schedule, validation=classes(), checkpoint=checkpoint
-    )
+def long_fit(model: nn.Module, checkpoint: Path | None = None, hook=None, **more) -> History:
+    hooks = [Checkpoint(checkpoint, every=7)] if checkpoint else []
+    hooks += [hook] * (hook is not None) + [EarlyStopping(classes(), patience=50, every=7)]
+    return fit(model, classes(), **{**LONG, **more}, hooks=hooks)
 
 
 KILLED = """
 import sys, time
 import torch
 from torch import nn
+from course_lib.training.hooks import Checkpoint, EarlyStopping
 from course_lib.training.loop import cosine_schedule, fit
 
 torch.set_num_threads(1)  # as in this process: the last bits depend on it
 
-def report(step, model, loss):
-    print(step, flush=True)
+def report(run):
+    print(run.step, flush=True)
     time.sleep(0.02)
 """
 
@@ -52,7 +53,8 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path):
     root = Path(__file__).resolve().parents[2]
     functions = "\n".join(textwrap.dedent(inspect.getsource(f)) for f in (classes, noisy_net, long_fit))
     functions = functions.replace(": Path | None", "").replace(" -> History", "")
-    script = f"{KILLED}\nLONG = {LONG}\n{functions}\nlong_fit(noisy_net(), sys.argv[1], callbacks=[report])"
+    settings = "LONG = dict(steps=60, batch_size=10, seed=3, schedule=cosine_schedule(warmup=5))"
+    script = f"{KILLED}\n{settings}\n{functions}\nlong_fit(noisy_net(), sys.argv[1], hook=report)"
     process = subprocess.Popen(
         [sys.executable, "-c", script, str(path)],
         cwd=root,
@@ -69,7 +71,7 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path):
 
     whole, resumed, steps = noisy_net(), noisy_net(seed=99), []
     expected = long_fit(whole)
-    history = long_fit(resumed, path, callbacks=[lambda step, *_: steps.append(step)])
+    history = long_fit(resumed, path, hook=lambda run: steps.append(run.step))
     assert steps[0] == reached + 1
     assert history.losses == expected.losses
     assert same(whole, resumed)
@@ -82,13 +84,13 @@ def test_a_run_broken_off_at_any_step_resumes_to_the_same_bits(tmp_path, stop):
     class Crash(Exception):
         pass
 
-    def crash(step, model, loss):
-        if step == stop:
+    def crash(run):
+        if run.step == stop:
             raise Crash
 
     model, whole = noisy_net(), noisy_net()
     with pytest.raises(Crash):
-        long_fit(model, tmp_path / "run.pt", callbacks=[crash])
+        long_fit(model, tmp_path / "run.pt", crash)
     resumed = noisy_net(seed=0 if stop <= 7 else 99)  # the first saving comes at the end of step 7
     history, expected = long_fit(resumed, tmp_path / "run.pt"), long_fit(whole)
     assert same(whole, resumed)
@@ -107,15 +109,15 @@ def test_other_sources_of_batches_resume_as_well(tmp_path, data):
         batch if data == "function" else DataLoader(Split(x, y), batch_size=8, shuffle=True, drop_last=True)
     )
     whole, resumed = noisy_net(), noisy_net(seed=99)
-    expected = fit(whole, source, steps=20, every=6)
+    expected = fit(whole, source, steps=20)
 
-    def crash(step, model, loss):
-        if step == 15:
+    def crash(run):
+        if run.step == 15:
             raise RuntimeError("crash")
 
     with pytest.raises(RuntimeError, match="crash"):
-        fit(noisy_net(), source, steps=20, every=6, checkpoint=tmp_path / "run.pt", callbacks=[crash])
-    history = fit(resumed, source, steps=20, every=6, checkpoint=tmp_path / "run.pt")
+        fit(noisy_net(), source, steps=20, hooks=[Checkpoint(tmp_path / "run.pt", every=6), crash])
+    history = fit(resumed, source, steps=20, hooks=[Checkpoint(tmp_path / "run.pt", every=6)])
     assert history.losses == expected.losses
     assert same(whole, resumed)
 
@@ -123,7 +125,7 @@ def test_other_sources_of_batches_resume_as_well(tmp_path, data):
 def test_a_finished_run_is_given_back_without_another_step(tmp_path):
     first, second, steps = noisy_net(), noisy_net(seed=99), []
     done = long_fit(first, tmp_path / "run.pt")
-    again = long_fit(second, tmp_path / "run.pt", callbacks=[lambda step, *_: steps.append(step)])
+    again = long_fit(second, tmp_path / "run.pt", hook=lambda run: steps.append(run.step))
     assert steps == []
     assert (again.losses, again.stopped) == (done.losses, "steps")
     assert same(first, second)
@@ -134,30 +136,33 @@ def test_early_stopping_survives_a_resumption(tmp_path):
     torch.manual_seed(0)
     x = torch.randn(12, 20)
     train, held_out = (x[:6], torch.randn(6, 1)), (x[6:], torch.randn(6, 1))
-    arguments = {"steps": 400, "lr": 0.01, "validation": held_out, "patience": 3, "every": 5}
+    arguments = {"steps": 400, "lr": 0.01}
+
+    def stopping():
+        return EarlyStopping(held_out, patience=3, every=5)
 
     def net(seed):
         torch.manual_seed(seed)
         return nn.Sequential(nn.Linear(20, 30), nn.Tanh(), nn.Linear(30, 1))
 
     whole, resumed = net(0), net(9)
-    expected = fit(whole, train, **arguments)
+    expected = fit(whole, train, **arguments, hooks=[stopping()])
 
-    def crash(step, model, loss):
-        if step == expected.best_step + 12:
+    def crash(run):
+        if run.step == expected.best_step + 12:
             raise RuntimeError("crash")
 
     with pytest.raises(RuntimeError, match="crash"):
-        fit(net(0), train, **arguments, checkpoint=tmp_path / "run.pt", callbacks=[crash])
-    history = fit(resumed, train, **arguments, checkpoint=tmp_path / "run.pt")
+        fit(net(0), train, **arguments, hooks=[Checkpoint(tmp_path / "run.pt", every=5), stopping(), crash])
+    history = fit(resumed, train, **arguments, hooks=[Checkpoint(tmp_path / "run.pt", every=5), stopping()])
     assert (history.stopped, history.best_step) == ("patience", expected.best_step)
     assert same(whole, resumed)
 
 
 @pytest.mark.parametrize("thread", ["main", "other"])
 def test_ctrl_c_finishes_the_step_and_saves(tmp_path, thread):
-    def press(step, model, loss):
-        if step == 10:
+    def press(run):
+        if run.step == 10:
             os.kill(os.getpid(), signal.SIGINT)
 
     if thread == "other":  # there, signals are not heard: the run goes on, and the handler is not touched
@@ -169,24 +174,24 @@ def test_ctrl_c_finishes_the_step_and_saves(tmp_path, thread):
         return
     handler = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt, match=r"after 10 of 60 steps; the checkpoint .*run\.pt goes on"):
-        long_fit(noisy_net(), tmp_path / "run.pt", callbacks=[press])
+        long_fit(noisy_net(), tmp_path / "run.pt", press)
     assert signal.getsignal(signal.SIGINT) is handler
     whole, resumed = noisy_net(), noisy_net(seed=99)
     steps = []
-    long_fit(resumed, tmp_path / "run.pt", callbacks=[lambda step, *_: steps.append(step)])
+    long_fit(resumed, tmp_path / "run.pt", hook=lambda run: steps.append(run.step))
     long_fit(whole)
     assert steps[0] == 11
     assert same(whole, resumed)
 
 
-def test_a_second_ctrl_c_stops_at_once():
-    def press(step, model, loss):
+def test_a_second_ctrl_c_stops_at_once(tmp_path):
+    def press(run):
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
         pytest.fail("went on after the second Ctrl-C")
 
     with pytest.raises(KeyboardInterrupt):
-        long_fit(noisy_net(), callbacks=[press])
+        long_fit(noisy_net(), tmp_path / "run.pt", press)
 
 
 @pytest.mark.parametrize(
@@ -211,12 +216,12 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path, change, named):
 
 def test_a_checkpoint_of_another_model_or_other_data_is_refused(tmp_path):
     path = tmp_path / "run.pt"
-    fit(nn.Linear(3, 1), regression(), steps=2, checkpoint=path)
+    fit(nn.Linear(3, 1), regression(), steps=2, hooks=[Checkpoint(path)])
     with pytest.raises(ValueError, match="its model is"):
-        fit(nn.Linear(3, 1, bias=False), regression(), steps=2, checkpoint=path)
+        fit(nn.Linear(3, 1, bias=False), regression(), steps=2, hooks=[Checkpoint(path)])
     x, y = regression()
     with pytest.raises(ValueError, match="its data is"):
-        fit(nn.Linear(3, 1), (x, y + 1), steps=2, checkpoint=path)
+        fit(nn.Linear(3, 1), (x, y + 1), steps=2, hooks=[Checkpoint(path)])
 
 
 @pytest.mark.parametrize("left", [0, 1, 100, 0.5, 0.99])
@@ -239,7 +244,7 @@ class Trap:
 def test_a_checkpoint_cannot_run_code(tmp_path):
     trap = Trap()
     trap.folder = str(tmp_path / "sprung")
-    torch.save({"format": 1, "model": trap}, tmp_path / "run.pt")
+    torch.save({"format": 2, "model": trap}, tmp_path / "run.pt")
     with pytest.raises(ValueError, match="is no whole checkpoint of fit"):
         long_fit(noisy_net(), tmp_path / "run.pt")
     assert not (tmp_path / "sprung").exists()
@@ -259,14 +264,14 @@ def test_a_folder_that_cannot_be_written_is_named_before_the_first_step(tmp_path
         with pytest.raises(
             ValueError, match=r"cannot write a checkpoint to .*; name a file in a folder of yours"
         ):
-            long_fit(noisy_net(), path, callbacks=[lambda *_: steps.append(1)])
+            long_fit(noisy_net(), path, steps.append)
 
     def refuse(*_, **__):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "touch", refuse)  # as a read-only folder does to anybody but root
     with pytest.raises(ValueError, match=r"cannot write a checkpoint to .*Permission denied"):
-        long_fit(noisy_net(), tmp_path / "run.pt", callbacks=[lambda *_: steps.append(1)])
+        long_fit(noisy_net(), tmp_path / "run.pt", steps.append)
     assert steps == []
 
 
@@ -279,7 +284,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path, monkeypatch):
             raise OSError(28, "No space left on device")
         saved.append(save(content, file))
 
-    monkeypatch.setattr(_checkpoint.torch, "save", fill)
+    monkeypatch.setattr(hooks.torch, "save", fill)
     with pytest.raises(OSError, match=r"cannot write the checkpoint .*run\.pt: .*No space left"):
         long_fit(noisy_net(), path)
     monkeypatch.undo()
@@ -291,5 +296,5 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path, monkeypatch):
 
 
 def test_folders_of_a_checkpoint_are_made(tmp_path):
-    fit(nn.Linear(3, 1), regression(), steps=1, checkpoint=tmp_path / "a" / "b" / "run.pt")
+    fit(nn.Linear(3, 1), regression(), steps=1, hooks=[Checkpoint(tmp_path / "a" / "b" / "run.pt")])
     assert (tmp_path / "a" / "b" / "run.pt").is_file()

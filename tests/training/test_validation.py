@@ -8,6 +8,7 @@ import torch
 from sklearn.model_selection import KFold
 from torch import nn
 
+from course_lib.training.hooks import EarlyStopping, Validation
 from course_lib.training.loop import evaluate, fit
 from course_lib.training.validation import kfold_indices, kfold_scores, stopping_point
 
@@ -37,11 +38,16 @@ def test_the_loop_stops_at_the_stopping_point_of_its_own_curve_and_restores_its_
     torch.manual_seed(0)
     start, kept = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 3)), {}
     model = copy.deepcopy(start)
-    keep = lambda step, model, loss: kept.update({step: copy.deepcopy(model.state_dict())})  # noqa: E731
-    options = {"steps": 200, "batch_size": 6, "lr": 0.03, "every": 5, "validation": validation}
-    history = fit(model, train, patience=patience, callbacks=[keep], **options)
+    options = {"steps": 200, "batch_size": 6, "lr": 0.03}
+
+    def keep(run):
+        kept[run.step] = copy.deepcopy(run.model.state_dict())
+
+    stopping = EarlyStopping(validation, patience=patience, every=5)
+    history = fit(model, train, hooks=[keep, stopping], **options)
     assert history.stopped == "patience"
-    curve = [loss for _, loss in fit(copy.deepcopy(start), train, **options).validation]
+    whole = fit(copy.deepcopy(start), train, hooks=[Validation(validation, every=5)], **options)
+    curve = [loss for _, loss in whole.validation]
     stop, best = stopping_point(curve, patience=patience)
     assert [len(history.losses), history.best_step] == [5 * (stop + 1), 5 * (best + 1)]
     for name, value in model.state_dict().items():
@@ -84,7 +90,7 @@ def test_the_score_of_a_fold_is_that_of_a_run_which_never_saw_it():
 def test_the_score_is_the_metric_on_the_fold():
     x, y = torch.arange(12.0)[:, None], torch.arange(12.0)[:, None]
     make = lambda: nn.Linear(1, 1)  # noqa: E731
-    options = {"steps": 1, "batch_size": 2, "lr": 1e-30, "validation": (x, y)}
+    options = {"steps": 1, "batch_size": 2, "lr": 1e-30}
     scores = kfold_scores(make, (x, y), folds=4, metric="loss", steps=1, batch_size=2, lr=1e-30, seed=5)
     for i, (_, held_out) in enumerate(kfold_indices(12, 4, seed=5)):
         torch.manual_seed(5 + i)

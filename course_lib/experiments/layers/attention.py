@@ -28,7 +28,7 @@ from course_lib.layers.attention import (
 from course_lib.layers.norm import ResidualSublayer, TransformerBlock
 from course_lib.measure import experiment
 from course_lib.models.transformers import GPT
-from course_lib.training.loop import cosine_schedule, evaluate, fit
+from course_lib.training.loop import Run, cosine_schedule, evaluate, fit
 
 __all__ = [
     "label_heads",
@@ -298,9 +298,9 @@ def random_pathways(seed: int) -> dict[str, float]:
     text, result = Text(load("english").train.tokens[:40_000]), {}
     windows = load("english").validation.windows(LENGTH, limit=200)
 
-    def densify(step: int, model: GPT, loss: float) -> None:
-        if step == DENSE_FROM:
-            set_rate(model, 1)
+    def densify(run: Run) -> None:
+        if run.step == DENSE_FROM:
+            set_rate(run.model, 1)
 
     for name, rate in (("dense", 1), ("subsampled", RATE)):
         torch.manual_seed(seed)
@@ -315,7 +315,7 @@ def random_pathways(seed: int) -> dict[str, float]:
             schedule=flat_then_falling,
             clip=1.0,
             seed=seed,
-            callbacks=[densify],
+            hooks=[densify],
         )
         result[name] = validation_loss(model)
         result[f"{name}_train"] = evaluate(model, text.windows(LENGTH, limit=200), metric="loss")

@@ -26,6 +26,7 @@ from course_lib.layers.dense import (
     typecheck,
 )
 from course_lib.measure import experiment
+from course_lib.training.hooks import EarlyStopping
 from course_lib.training.loop import evaluate, fit
 
 # -- Removing edges and tying weights --------------------------------------------------------------
@@ -259,8 +260,8 @@ def stopping(seed: int) -> dict[str, float]:
     for name, patience in (("last", None), ("best", 5)):
         torch.manual_seed(seed)
         model = nn.Sequential(nn.Flatten(), nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))
-        options = {"validation": digits.validation, "patience": patience, "every": 10}
-        history = fit(model, few, steps=1000, batch_size=32, lr=3e-3, seed=seed, **options)
+        hooks = [EarlyStopping(digits.validation, patience=patience, every=10)] if patience else []
+        history = fit(model, few, steps=1000, batch_size=32, lr=3e-3, seed=seed, hooks=hooks)
         result[f"{name}_steps"] = len(history.losses)
         result[f"{name}_validation"] = evaluate(model, digits.validation, metric="loss")
         result[f"{name}_test"] = evaluate(model, digits.test, metric="loss")

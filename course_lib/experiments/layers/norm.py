@@ -31,7 +31,7 @@ from course_lib.layers.norm import (
 )
 from course_lib.measure import experiment
 from course_lib.models.transformers import GPT, VisionTransformer
-from course_lib.training.loop import evaluate, fit
+from course_lib.training.loop import Run, evaluate, fit
 
 __all__ = [
     "image_norms",
@@ -112,11 +112,11 @@ def steps_to_accuracy(model: nn.Module, target: float, *, steps: int, every: int
     """Training steps on digits until the test accuracy reaches the target; ``steps`` if it never does."""
     digits, reached = load("digits"), []
 
-    def probe(step: int, model: nn.Module, loss: float) -> None:
-        if not reached and step % every == 0 and evaluate(model, digits.test) >= target:
-            reached.append(step)
+    def probe(run: Run) -> None:
+        if not reached and run.step % every == 0 and evaluate(model, digits.test) >= target:
+            reached.append(run.step)
 
-    fit(model, digits.train, steps=steps, batch_size=64, lr=1e-3, seed=seed, callbacks=[probe])
+    fit(model, digits.train, steps=steps, batch_size=64, lr=1e-3, seed=seed, hooks=[probe])
     return reached[0] if reached else steps
 
 
@@ -255,12 +255,12 @@ def majority(seed: int) -> dict[str, float]:
         torch.manual_seed(seed)
         model, curve = MajorityModel(5, 8, normalise), []
 
-        def probe(step: int, model: nn.Module, loss: float, curve: list = curve) -> None:
-            if step % 10 == 0:
+        def probe(run: Run, curve: list = curve) -> None:
+            if run.step % 10 == 0:
                 with torch.no_grad():
-                    curve.append((step, (model(tokens).argmax(-1) == targets).float().mean().item()))
+                    curve.append((run.step, (run.model(tokens).argmax(-1) == targets).float().mean().item()))
 
-        fit(model, majority_batch, steps=400, lr=3e-2, seed=seed, callbacks=[probe])
+        fit(model, majority_batch, steps=400, lr=3e-2, seed=seed, hooks=[probe])
         result[f"{name}_steps"] = next((step for step, accuracy in curve if accuracy >= 0.9), 400)
         result[f"{name}_accuracy"] = curve[-1][1]
         result[f"{name}_angle"] = model.angle_to_ones()

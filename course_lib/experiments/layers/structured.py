@@ -34,7 +34,7 @@ from course_lib.layers.structured import (
 )
 from course_lib.measure import experiment
 from course_lib.models.transformers import GPT
-from course_lib.training.loop import cosine_schedule, evaluate, fit
+from course_lib.training.loop import Run, cosine_schedule, evaluate, fit
 
 # -- Low rank from the start -----------------------------------------------------------------------
 
@@ -216,9 +216,10 @@ def dense_gradients(model: nn.Module, x: Tensor, y: Tensor) -> list[Tensor]:
 
 
 def rigl(data: Split, steps: int, every: int = 50, share: float = 0.3) -> Callable:
-    """A callback for ``fit``: move masks every so often, by a share that decays to zero at three quarters."""
+    """A hook for ``fit``: move masks every so often, by a share that decays to zero at three quarters."""
 
-    def update(step: int, model: nn.Module, loss: float) -> None:
+    def update(run: Run) -> None:
+        step, model = run.step, run.model
         progress = step / (0.75 * steps)
         if step % every or progress >= 1:
             return
@@ -271,8 +272,8 @@ def wider_and_sparser(seed: int) -> dict[str, float]:
     for name, (build, moving) in arms.items():
         torch.manual_seed(seed)
         model = build()
-        callbacks = [rigl(data.train, steps)] if moving else []
-        fit(model, data.train, steps=steps, batch_size=64, lr=3e-3, seed=seed, callbacks=callbacks)
+        hooks = [rigl(data.train, steps)] if moving else []
+        fit(model, data.train, steps=steps, batch_size=64, lr=3e-3, seed=seed, hooks=hooks)
         result[name] = evaluate(model, data.test)
     moving = {s: result[f"wide {s:.0%} moving"] for s in (0.5, 0.75, 0.9)}
     fixed = {s: result[f"wide {s:.0%} fixed"] for s in (0.5, 0.75, 0.9)}
