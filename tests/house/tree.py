@@ -5,7 +5,6 @@ Every guard of this folder is a function of a root, so that it can be tried on a
 
 import ast
 import os
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -134,6 +133,23 @@ def registered(root: Path) -> list[Registered]:
                     if isinstance(decorator, ast.Call) and called(decorator) == "implements":
                         ids = tuple(a.value for a in decorator.args if isinstance(a, ast.Constant))
                         found.append(Registered(node.name, chapter, ids, path))
+    return found
+
+
+def definitions(tree: ast.Module | ast.ClassDef) -> list[ast.FunctionDef | ast.ClassDef]:
+    """The functions and classes at the top of a module or class."""
+    return [n for n in tree.body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)]
+
+
+def experiments(tree: ast.Module) -> dict[str, tuple[str, ...]]:
+    """The functions under ``@experiment(paper=...)`` and their papers, as far as these are written out."""
+    found = {}
+    for definition in definitions(tree):
+        for call in definition.decorator_list:
+            if isinstance(call, ast.Call) and called(call) == "experiment":
+                given = [*call.args[:1], *(k.value for k in call.keywords if k.arg == "paper")]
+                papers = (n.value for value in given for n in ast.walk(value) if isinstance(n, ast.Constant))
+                found[definition.name] = tuple(papers)
     return found
 
 
