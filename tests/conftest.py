@@ -1,31 +1,26 @@
 """What holds for every test: fixed seeds, one thread, no network."""
 
-import ipaddress
 import random
-import socket
+import sys
 
 import numpy as np
 import pytest
 import torch
+
+from tools.in_kernel.sitecustomize import asked_host, is_here
 
 
 class NetworkUsed(RuntimeError):
     """A test reached for another host. No OSError: code that survives a missing network must not hide it."""
 
 
-def _is_local(host: object) -> bool:
-    if host in (None, "", b"", "localhost", b"localhost"):
-        return True
-    try:
-        address = ipaddress.ip_address(host.decode() if isinstance(host, bytes) else host)
-    except ValueError:
-        return False
-    return address.is_loopback or address.is_unspecified
-
-
-def _require_local(host: object) -> None:
-    if not _is_local(host):
+def _stay_here(event: str, arguments: tuple) -> None:
+    host = asked_host(event, arguments) if event.startswith("socket.") else None
+    if not is_here(host):
         raise NetworkUsed(f"a test tried to reach {host!r}; tests work offline, use a server on 127.0.0.1")
+
+
+sys.addaudithook(_stay_here)  # in this process, not in its children
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -40,25 +35,3 @@ def seeds():
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
-
-
-@pytest.fixture(autouse=True)
-def no_network(monkeypatch):
-    """Connecting to another host, or asking for its address, raises; in this process, not in its children."""
-    connect, connect_ex, getaddrinfo = socket.socket.connect, socket.socket.connect_ex, socket.getaddrinfo
-
-    def guard(original):
-        def guarded(self, address):
-            if self.family in (socket.AF_INET, socket.AF_INET6):
-                _require_local(address[0])
-            return original(self, address)
-
-        return guarded
-
-    def guarded_getaddrinfo(host, *args, **kwargs):
-        _require_local(host)
-        return getaddrinfo(host, *args, **kwargs)
-
-    monkeypatch.setattr(socket.socket, "connect", guard(connect))
-    monkeypatch.setattr(socket.socket, "connect_ex", guard(connect_ex))
-    monkeypatch.setattr(socket, "getaddrinfo", guarded_getaddrinfo)

@@ -54,12 +54,10 @@ def test_the_site_holds_pages_index_and_ledger(built):
 
 def test_a_second_build_does_nothing(built):
     before = executed(built)
-    start = time.perf_counter()
     done = make(built, "book")
     assert done.returncode == 0, done.stdout + done.stderr
     assert executed(built) == before
-    assert done.stdout.startswith("the book is in ")
-    assert time.perf_counter() - start < 20  # a second on an idle machine
+    assert done.stdout.startswith("the book is in ")  # no notebook and no site is reported before
 
 
 def test_a_changed_style_sheet_reaches_the_site(built):

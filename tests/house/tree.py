@@ -13,7 +13,10 @@ from typing import TypeVar
 
 import pytest
 
-from tools.deps import FENCE, code_of
+import tools.quick_import  # noqa: F401
+
+# isort: split
+import jupytext
 
 try:
     import tomllib
@@ -158,14 +161,21 @@ def called(call: ast.Call) -> str:
     return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
 
 
+@unless_changed
+def _notebook(page: Path) -> list[tuple[str, str]]:
+    found = jupytext.reads(page.read_text("utf-8"), fmt="md:myst").cells
+    return [(cell.cell_type, cell.source) for cell in found]
+
+
 def cells(page: Path) -> list[str]:
-    """The code cells of a text notebook, without their options and magics."""
-    return [code_of(match[0]) for match in FENCE.finditer(page.read_text("utf-8"))]
+    """The code cells of a text notebook, without lines of shell or magic commands."""
+    code = [text.splitlines() for kind, text in _notebook(page) if kind == "code"]
+    return ["\n".join(x for x in lines if not x.lstrip().startswith(("%", "!"))) for lines in code]
 
 
 def prose(page: Path) -> str:
     """A text notebook without its code cells."""
-    return FENCE.sub("", page.read_text("utf-8"))
+    return "\n".join(text for kind, text in _notebook(page) if kind != "code")
 
 
 def notebooks(root: Path) -> list[Path]:
