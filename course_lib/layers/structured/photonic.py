@@ -165,7 +165,7 @@ class MZIMesh(nn.Module):
 
     def forward(self, x: Shaped[Tensor, "*b n"], phase_noise: float = 0.0) -> Complex[Tensor, "*b n"]:
         """Send light through; ``phase_noise`` is the deviation of an error of every angle, drawn anew."""
-        require_width(x, self.dim, f"MZIMesh({self.dim})")
+        require_width(x, self.dim, f"MZIMesh({self.dim})", real=False)
         theta, phi, alpha = self.theta, self.phi, self.alpha
         if phase_noise:
             theta, phi, alpha = (p + phase_noise * torch.randn_like(p) for p in (theta, phi, alpha))
