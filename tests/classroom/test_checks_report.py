@@ -158,13 +158,16 @@ def test_two_runs_give_the_same_report():
     assert outcome() == outcome()
 
 
-def test_a_small_layer_takes_less_than_half_a_second():
-    def factory():
-        return Sound(), torch.randn(3, 5, 6)
+def test_a_small_layer_is_called_a_few_dozen_times():
+    calls = []
 
-    check_layer(factory)  # what torch loads on first use is paid here
-    report = check_layer(factory)
-    assert report.seconds - report.results["export"].seconds < 0.5
+    class Counted(Sound):
+        def forward(self, x):
+            calls.append(x.shape)
+            return super().forward(x)
+
+    assert check_layer(lambda: (Counted(), torch.randn(3, 5, 6))).ok
+    assert 20 <= len(calls) <= 100
 
 
 def test_a_failed_export_prints_nothing(capfd):
