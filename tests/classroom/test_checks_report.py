@@ -158,15 +158,15 @@ def test_two_runs_give_the_same_report():
     assert outcome() == outcome()
 
 
-def test_a_small_layer_is_called_a_few_dozen_times():
-    calls = []
+def test_a_small_layer_is_called_a_few_dozen_times(monkeypatch):
+    calls, forward = [], Sound.forward
 
-    class Counted(Sound):
-        def forward(self, x):
-            calls.append(x.shape)
-            return super().forward(x)
+    def counted(self, x):
+        calls.append(x.shape)
+        return forward(self, x)
 
-    assert check_layer(lambda: (Counted(), torch.randn(3, 5, 6))).ok
+    monkeypatch.setattr(Sound, "forward", counted)
+    assert check_layer(lambda: (Sound(), torch.randn(3, 5, 6))).ok
     assert 20 <= len(calls) <= 100
 
 

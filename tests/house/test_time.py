@@ -10,9 +10,8 @@ from tests.house.tree import ROOT, assert_none, called, files, inside, parse
 CLOCK = re.compile(
     r"^(perf_counter|monotonic|process_time|thread_time|clock)(_ns)?$|^(timeit|default_timer)$"
 )
-IN_STRING = re.compile(
-    r"^ *(import time|from time|from timeit|import timeit)\b|; *import time\b|, time\b", re.MULTILINE
-)
+IN_STRING = re.compile(r"\b(perf_counter|monotonic|process_time|thread_time|timeit|default_timer)\(")
+
 ORDERS = ast.Lt | ast.LtE | ast.Gt | ast.GtE
 PATIENCE = 120  # seconds: a process that only starts takes ten times as long on a machine with load 10
 WAITING = {"run", "communicate", "wait", "check_output", "check_call"}
@@ -86,7 +85,7 @@ def test_no_test_reads_the_clock():
         "report = f()\n    assert report.seconds < 0.5",
         "assert f() < 1 or timeit.timeit(f) < 2",
         "seconds = float(output)\n    assert 0 < seconds < 1",
-        "code = 'import sys, time" + "'\n    assert f(code)",
+        "code = 'import time; print(time.process_time())'\n    assert f(code)",
         "f = subprocess.run(command, timeout=30)\n    assert f.returncode == 0",
         "out, _ = process.communicate(timeout=60)\n    assert out",
     ],
