@@ -50,6 +50,7 @@ def convert(source: Path, target: Path, *, execute: bool = True) -> float:
         if target.is_relative_to("build/notebooks"):
             deps_file(target).parent.mkdir(parents=True, exist_ok=True)
             deps_file(target).write_text(seen_now(read, Path.cwd()), "utf-8")
+            deps_file(target).with_suffix(".seconds").write_text(f"{time.perf_counter() - start:.1f}\n")
     partial = target.with_suffix(".partial")
     nbformat.write(notebook, partial)
     partial.replace(target)
