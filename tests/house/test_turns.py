@@ -117,3 +117,36 @@ def test_what_changed_comes_first_and_what_rotates_waits_but_for_a_change(monkey
     assert later == [name for name in tests if name in {*later}]  # in the order in which they stand
     monkeypatch.setenv("COURSE_DAY", "all")
     assert turns.in_turn(tests, set()) == ([], [*tests], [])
+
+
+def test_the_pieces_of_the_tests_are_all_of_them():
+    pieces = run_tests.shards(ROOT)
+    assert {"ground", "layers", "training", "browser"} <= {*pieces}
+    assert run_tests.tests_of("layers", ROOT) == ["tests/layers"]
+    ground = run_tests.tests_of("ground", ROOT)
+    assert {*ground[1:]} == {f"--ignore=tests/{piece}" for piece in pieces if piece != "ground"}
+
+
+def test_every_notebook_belongs_to_one_piece(monkeypatch):
+    monkeypatch.setenv("COURSE_DAY", "all")
+    found = [name for piece in run_tests.shards(ROOT) for name in run_tests.second_runs(ROOT, piece)]
+    assert sorted(found) == sorted(run_tests.second_runs(ROOT))
+    assert "build/notebooks/start/first_steps.ipynb" in run_tests.second_runs(ROOT, "ground")
+
+
+def test_make_executes_the_notebooks_of_one_piece(tmp_path):
+    def wanted(piece: str) -> set[str]:
+        command = ["make", "-n", "-f", ROOT / "tools/notebooks.mk", "PY=python", f"PART={piece}", "notebooks"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        return {line.split()[-1] for line in done.stdout.splitlines()}
+
+    folder = tmp_path / "build"
+    folder.mkdir()
+    names = ["index", "layers/norm", "solutions/layers/norm", "exercises/layers/norm", "solutions/models/a"]
+    products = [f"build/notebooks/{name}.ipynb" for name in names]
+    rules = "".join(f"{name}:\n\t@$(PY) {name}\n" for name in products)
+    (folder / "deps.mk").write_text(f"NOTEBOOKS := {' '.join(products)}\n{rules}")
+    assert wanted("") == wanted("browser") == {*products}
+    assert wanted("ground") == {products[0]}
+    assert wanted("layers") == {*products[1:4]}
+    assert wanted("theory") == set()
