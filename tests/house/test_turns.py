@@ -138,7 +138,7 @@ def test_make_executes_the_notebooks_of_one_piece(tmp_path):
     def wanted(piece: str) -> set[str]:
         command = ["make", "-n", "-f", ROOT / "tools/notebooks.mk", "PY=python", f"PART={piece}", "notebooks"]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-        return {line.split()[-1] for line in done.stdout.splitlines()}
+        return {*done.stdout.split()} & {*products}
 
     folder = tmp_path / "build"
     folder.mkdir()
