@@ -118,7 +118,9 @@ def _stray_tests(root) -> list[str]:
         known = {
             path for c in chapter_ids(root) if c.startswith(f"{part}/") for path in chapter_tests(root, c)
         }
-        ground = [f"test_{place.split('/')[1][:-3]}" for place in GROUND if place.startswith(f"{part}/")]
+        ground = [
+            f"test_{place.split('/')[1][:-3].lstrip('_')}" for place in GROUND if place.startswith(f"{part}/")
+        ]
         for path in files(root / "tests" / part, ".py"):
             is_ground = any(path.stem == name or path.stem.startswith(f"{name}_") for name in ground)
             if path.stem.startswith("test_") and path not in known and not is_ground:

@@ -70,7 +70,10 @@ def test_the_lists_of_the_rooms_name_every_floor():
 
 FOLDERS = "layers layers/chain layers/ring models training specimens data measure compare classroom"
 GROUND = {f"course_lib/{f}/__init__.py": "" for f in [".", *FOLDERS.split(), "bench", "experiments"]}
-GROUND |= {f"course_lib/{name}.py": "" for name in ("__main__", "registry", "cache", "threads")}
+GROUND |= {
+    f"course_lib/{name}.py": ""
+    for name in ("__main__", "_lazy", "cache", "contexts", "counting", "optional", "registry", "tables")
+}
 GROUND |= {"course_lib/models/cars.py": "", "pyproject.toml": (ROOT / "pyproject.toml").read_text("utf-8")}
 
 PLANTED = [  # file, code, what is said of it

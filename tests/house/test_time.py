@@ -2,6 +2,7 @@
 
 import ast
 import re
+from pathlib import Path
 
 import pytest
 
@@ -26,11 +27,8 @@ def clock_readings(root) -> list[str]:
         for function in functions:
             found += [f"{place}:{line} {function.name} {fault}" for line, fault in _faults(function)]
         for node in ast.walk(tree):
-            if (
-                isinstance(node, ast.Constant)
-                and isinstance(node.value, str)
-                and IN_STRING.search(node.value)
-            ):
+            text = node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+            if IN_STRING.search(text) and path != Path(__file__):
                 found.append(f"{place}:{node.lineno} runs code that reads the clock")
     return found
 
