@@ -75,9 +75,4 @@ def economies(seed: int) -> dict[str, float]:
         schedule = cosine_schedule(warmup=20)
         fit(model, digits.train, steps=200, batch_size=32, lr=1e-2, schedule=schedule, seed=seed)
         result[name] = evaluate(model, digits.test)
-    for name in ("inception", "sic"):
-        result[f"{name}_lost"] = result["plain"] - result[name]
-    for name in ("inceptionnext", "lsconv"):
-        result[f"{name}_lost"] = result["depthwise7"] - result[name]
-    result["spartan_lost"] = result["depthwise7_wider"] - result["spartan"]
     return result

@@ -43,8 +43,6 @@ def heads(seed: int) -> dict[str, float]:
         moved = [evaluate(model, (x, digits.test.y)) for x in moved_each_way(digits.test.x)]
         result[f"{name}_test"], result[f"{name}_gap"] = test, evaluate(model, train) - test
         result[f"{name}_drop"] = test - sum(moved) / 4
-    for key in ("gap", "drop"):
-        result[f"{key}_saved"] = result[f"dense_{key}"] - result[f"gap_{key}"]
     return result
 
 
@@ -58,4 +56,4 @@ def heads_faster(seed: int) -> dict[str, float]:
         fit(model, digits.train[:300], steps=300, batch_size=50, lr=1e-2, seed=seed)
         moved = [evaluate(model, (x, digits.test.y)) for x in moved_each_way(digits.test.x)]
         drops[f"{name}_drop"] = evaluate(model, digits.test) - sum(moved) / 4
-    return drops | {"drop_saved": drops["dense_drop"] - drops["gap_drop"]}
+    return drops

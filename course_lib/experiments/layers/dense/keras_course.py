@@ -98,7 +98,6 @@ def four_kinds(seed: int) -> dict[str, float]:
             fit(model, train, steps=300, batch_size=32, lr=2e-3, seed=seed)
             result[f"{kind}_{name}"] = evaluate(model, test)
         result[f"{kind}_majority"] = (test[1] == train[1].mode().values).float().mean().item()
-        result[f"{kind}_gain"] = result[f"{kind}_dense"] - result[f"{kind}_linear"]
     return result
 
 
@@ -117,4 +116,4 @@ def stopping(seed: int) -> dict[str, float]:
         result[f"{name}_validation"] = evaluate(model, digits.validation, metric="loss")
         result[f"{name}_test"] = evaluate(model, digits.test, metric="loss")
         result[f"{name}_accuracy"] = evaluate(model, digits.test)
-    return result | {"test_gain": result["last_test"] - result["best_test"]}
+    return result

@@ -78,15 +78,6 @@ def race(seed: int) -> dict[str, float]:
                     around = energy_around_peak(model.embed.weight.detach()).tolist()
                     result |= {f"energy_{size}{rolls}_{d:02d}": share for d, share in enumerate(around)}
                     result[f"near_{size}{rolls}"] = sum(around[:5])  # 9 of 40 places
-            for name in ("mlp", "wide"):
-                result[f"{name}_gap_{size}{rolls}"] = (
-                    result[f"cnn_{size}{rolls}"] - result[f"{name}_{size}{rolls}"]
-                )
-    for name in ("mlp", "wide"):
-        result[f"{name}_gap_ratio"] = result[f"{name}_gap_{SIZES[-1]}"] / result[f"{name}_gap_{SIZES[0]}"]
-    result["near_gain"] = sum(result[f"near_{size}_rolled"] - result[f"near_{size}"] for size in SIZES) / len(
-        SIZES
-    )
     torch.manual_seed(seed)
     result["near_start"] = energy_around_peak(race_mlp(dim=64).embed.weight.detach())[:5].sum().item()
     return result
@@ -103,5 +94,4 @@ def eight_layers(seed: int) -> dict[str, float]:
             model = make()
             fit(model, data, steps=RACE_STEPS, batch_size=128, lr=5e-3, seed=seed)
             result[f"{name}_{size}"] = evaluate(model, test)
-        result[f"gain_{size}"] = result[f"blocks_{size}"] - result[f"plain_{size}"]
     return result

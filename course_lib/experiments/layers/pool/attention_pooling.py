@@ -52,6 +52,5 @@ def attention_on_clutter(seed: int) -> dict[str, float]:
             result[f"{name}_{kind}"] = evaluate(model, test)
             if name == "attention" and kind == "clutter":
                 result["mass"] = mass_in_box(model, test)
-                result["mass_over_area"] = result["mass"] / (64 / test.x[0].numel())
-        result[f"gain_{kind}"] = result[f"attention_{kind}"] - result[f"average_{kind}"]
+                result["area"] = 64 / test.x[0].numel()
     return result

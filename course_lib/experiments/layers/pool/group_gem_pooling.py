@@ -64,6 +64,4 @@ def vit_pooling(seed: int) -> dict[str, float]:
             result |= {f"order_{i}": p.item() for i, p in enumerate(orders)}
             result["order_spread"] = (orders[-1] - orders[0]).item()
             result["order_move"] = (orders - 3).abs().max().item()
-    return result | {
-        f"over_{name}": result["group_gem"] - result[name] for name in ("average", "gem", "class_token")
-    }
+    return result

@@ -111,8 +111,4 @@ def upsampling(seed: int) -> dict[str, float]:
             result[f"{name}_{how}"] = error.item()
             result[f"{name}_{how}_extra"] = (energy - true_energy).item()
             result[f"{name}_{how}_harm"] = (perturbed - error).item()
-    for rival in ("2x2", "3x3", "3x3_wide"):
-        for key in ("solved", "trained", "trained_harm"):
-            result[f"large_over_{rival}_{key}"] = result[f"7x7+3x3_{key}"] / result[f"{rival}_{key}"]
-    result["3x3_over_2x2_trained"] = result["3x3_trained"] / result["2x2_trained"]
     return result

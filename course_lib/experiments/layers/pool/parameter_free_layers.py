@@ -64,9 +64,4 @@ def spatial_operators(seed: int) -> dict[str, float]:
         fit(model, digits.train, steps=250, batch_size=32, lr=3e-3, seed=seed)
         result[name] = evaluate(model, digits.test)
         result[f"{name}_shifted"] = shifted_accuracy(model)
-    for name in ("depthwise", "average", "none"):
-        result[f"max_over_{name}"] = result["max"] - result[name]
-    for name in ("depthwise", "none"):
-        for key in ("stem", "stem_shifted"):
-            result[f"max_over_{name}_{key}"] = result[f"max_{key}"] - result[f"{name}_{key}"]
     return result

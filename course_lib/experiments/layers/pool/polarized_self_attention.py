@@ -53,10 +53,4 @@ def keypoints(seed: int) -> dict[str, float]:
         fit(model, (train.x, targets[0]), steps=200, batch_size=32, lr=3e-3, loss=F.mse_loss, seed=seed)
         with torch.no_grad():
             result[name] = F.mse_loss(model.eval()(test.x), targets[1]).item()
-    best_rival = min(result["none"], result["squeeze_excite"])
-    return result | {
-        "polarized_over_rivals": min(result["parallel"], result["sequential"]) / best_rival,
-        "parallel_over_none": result["parallel"] / result["none"],
-        "layouts": result["sequential"] / result["parallel"],
-        "released_over_parallel": result["released"] / result["parallel"],
-    }
+    return result

@@ -54,6 +54,4 @@ def low_rank_starts(seed: int) -> dict[str, float]:
             fit(model, batch, steps=200, lr=lr, clip=1.0, schedule=cosine_schedule(warmup=20), seed=seed)
             losses.append(evaluate(model, windows, metric="loss"))
         result[name], result[f"{name}_rate"] = min(losses), (1e-3, 3e-3, 1e-2)[losses.index(min(losses))]
-    result["gap"] = result["default"] - result["spectral"]
-    result["ones_gap"] = result["ones"] - result["spectral"]
     return result

@@ -54,6 +54,4 @@ def memory_gpt(seed: int) -> dict[str, float]:
         result[name] = evaluate(model, windows, metric="loss")
         if name == "memory":
             result["used_rows"] = used_rows(model, windows.x)
-    result["gap"] = result["memory"] - result["linear"]
-    result["learned_gain"] = result["frozen"] - result["memory"]
     return result

@@ -85,7 +85,4 @@ def compressed_cnn(seed: int) -> dict[str, float]:
             result[f"{kind}_{percent}_proxy"] = sum(choice.error for choice in chosen.values())
             if kind == "mixed":
                 result[f"cp_layers_{percent}"] = sum(choice.method == "CP" for choice in chosen.values())
-        result[f"gain_{percent}"] = result[f"mixed_{percent}"] - max(
-            result[f"SVD_{percent}"], result[f"CP_{percent}"]
-        )
     return result

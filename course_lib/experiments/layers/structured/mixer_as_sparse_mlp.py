@@ -44,7 +44,4 @@ def mixer_width(seed: int) -> dict[str, float]:
         name = f"{tokens * channels}" + ("_transpose" if permutation == "transpose" else "")
         result[name] = evaluate(model, digits.test)
         result[f"{name}_weights"] = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    result["width_gain"] = result["256"] - result["88"]
-    result["first_gain"] = result["200"] - result["88"]
-    result["shuffle_gain"] = result["256"] - result["256_transpose"]
     return result

@@ -98,9 +98,4 @@ def wider_and_sparser(seed: int) -> dict[str, float]:
         hooks = [rigl(data.train, steps)] if moving else []
         fit(model, data.train, steps=steps, batch_size=64, lr=3e-3, seed=seed, hooks=hooks)
         result[name] = evaluate(model, data.test)
-    moving = {s: result[f"wide {s:.0%} moving"] for s in (0.5, 0.75, 0.9)}
-    fixed = {s: result[f"wide {s:.0%} fixed"] for s in (0.5, 0.75, 0.9)}
-    result["gain"] = sum(moving.values()) / 3 - result["dense"]
-    result["parallel_gain"] = result["parallel 75"] - result["dense"]
-    result["moving_gain"] = sum(moving.values()) / 3 - sum(fixed.values()) / 3
     return result

@@ -51,6 +51,4 @@ def actions_at_other_speeds(seed: int) -> dict[str, float]:
         model.fit_output(sequences(train), train.y, steps=60)
         for name, data in tests.items():
             result[f"{kind}_{name}"] = accuracy(model.predict(sequences(data.test)), data.test.y)
-        for name in ("slow", "fast", "mixed"):
-            result[f"{kind}_{name}_loss"] = result[f"{kind}_known"] - result[f"{kind}_{name}"]
     return result

@@ -31,9 +31,4 @@ def auxiliary_networks(seed: int) -> dict[str, float]:
         )
         learn(model, train, steps=8 * (1500 // 64), seed=seed)
         result[name] = accuracy(model.predict(test[0]), test[1])
-    result["gain_1"] = result["depth_1"] - result["linear"]
-    result["gain_3"] = result["depth_3"] - result["linear"]
-    result["deeper"] = result["depth_3"] - result["depth_1"]
-    result["gap"] = result["backprop"] - result["depth_3"]
-    result["share_closed"] = result["gain_3"] / (result["backprop"] - result["linear"])
     return result

@@ -26,6 +26,4 @@ def layer_collaboration(seed: int) -> dict[str, float]:
         for i, answers in enumerate(model.read_out(x), 1):
             result[f"{kind}_layer_{i}"] = 1 - accuracy(answers, y)
         result[f"{kind}_error"] = 1 - accuracy(model.predict(x), y)
-        result[f"{kind}_marginal"] = result[f"{kind}_layer_1"] - result[f"{kind}_error"]
-    result["gain"] = result["none_error"] - result["all_error"]
     return result

@@ -82,9 +82,6 @@ def denoising_blocks(seed: int) -> dict[str, float]:
         if name == "noprop":
             for i, answers in enumerate(model.read_out(x), 1):
                 result[f"block_{i:02d}"] = accuracy(answers, y)
-    result["behind_chain"] = result["chain"] - result["noprop"]
-    result["behind_mlp"] = result["mlp"] - result["noprop"]
-    result["chain_gain"] = result["noprop"] - result["block_01"]
     return result
 
 
@@ -183,5 +180,4 @@ def one_task(seed: int) -> dict[str, float]:
     result["boltzmann_8"] = boltzmann_stack(data, num_layers=8, steps=300)
     result["boltzmann_1"] = boltzmann_stack(data, num_layers=1, steps=300)
     result["map_1"] = labelled_map(data, steps=300, size=64)
-    result["noprop_over_ff_all"] = result["noprop_8"] - result["ff_all_8"]
     return result

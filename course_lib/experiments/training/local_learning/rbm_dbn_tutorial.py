@@ -50,7 +50,6 @@ def exact_likelihood(seed: int) -> dict[str, float]:
             result[f"{name}_error_{step:05d}"] = sum(errors[step - 200 : step]) / 200
         result[f"{name}_cosine_early"] = sum(cosines[:10]) / 10
         result[f"{name}_cosine_late"] = sum(cosines[-20:]) / 20
-    result["late_change"] = result["momentum_10000"] - result["momentum_02000"]
     return result
 
 
@@ -76,5 +75,4 @@ def few_labels(seed: int) -> dict[str, float]:
     for name, (a, b) in views.items():
         read_out = LogisticRegression(max_iter=1000).fit(a.numpy(), labels.numpy())
         result[name] = accuracy(torch.from_numpy(read_out.predict(b.numpy())), answers)
-    result["gain"] = result["layer_2"] - result["raw"]
     return result
