@@ -33,6 +33,7 @@ __all__ = [
     "require",
     "split_rows",
 ]
+__numerics__ = 1
 
 
 @dataclass(frozen=True, eq=False)
