@@ -33,7 +33,7 @@ TOOLS = {
         [
             "course_lib.classroom.checks",
             "course_lib.classroom.claims",
-            "course_lib.classroom.explore",
+            "course_lib.classroom.sliders",
             "course_lib.classroom.exercises",
             "course_lib.classroom.source",
             "course_lib.classroom.style",
@@ -226,6 +226,7 @@ def notation(contents: Contents) -> str:
     legend = tomllib.loads((contents.root / "tools/notation.toml").read_text("utf-8"))
     shapes = table(["Letter", "Axis"], ([f"`{r['letter']}`", r["meaning"]] for r in legend["shape"]))
     formulas = table(["Sign", "Meaning"], ([f"${r['letter']}$", r["meaning"]] for r in legend["formula"]))
+    arguments = [[f"`{r['name']}`", r["type"].replace(" | ", ", "), r["meaning"]] for r in legend["argument"]]
     own = [[_chapter(contents, c), words] for c in _chapters_with_code(contents) if (words := _letters(c))]
     return f"""# Notation
 
@@ -242,6 +243,12 @@ the letters are checked: one letter has one size within a call.
 ## Signs in formulas
 
 {formulas}
+
+## Arguments of layers
+
+One name means one thing in every constructor.
+
+{filterable("argument-table", table(["Name", "Type", "Meaning"], arguments))}
 """
 
 
