@@ -34,19 +34,24 @@ def _public_module(obj: Any) -> str:
     parts = obj.__module__.split(".")
     for length in range(2, len(parts) + 1):
         module = ".".join(parts[:length])
-        if obj.__name__ in getattr(importlib.import_module(module), "__all__", ()):
+        if obj.__name__ in registry.public_names(module):
             return module
     return obj.__module__
 
 
 def api_page(contents: Contents, chapter: str) -> str:
-    """The page of one chapter: every public object in the order of the chapter's ``__all__``."""
+    """The page of one chapter: every public object in the order of the chapter."""
     module = importlib.import_module("course_lib." + chapter.replace("/", "."))
     title = registry.chapters()[chapter].title
     lines = [f"# In the library: {title}", "", _first_paragraph(module), ""]
     if chapter in contents.finished:
         lines += [f"Taught in {{doc}}`/{chapter}`.", ""]
-    lines += ["```python", f"from {module.__name__} import {module.__all__[0]}  # and so on", "```", ""]
+    lines += [
+        "```python",
+        f"from {module.__name__} import {registry.public_names(module.__name__)[0]}  # and so on",
+        "```",
+        "",
+    ]
     return "\n".join([*lines, *_objects(contents, module, f"catalogue/{chapter}")])
 
 
@@ -67,7 +72,7 @@ def module_page(contents: Contents, page: str, title: str, modules: list[str]) -
 
 def _objects(contents: Contents, module: ModuleType, page: str, heading: str = "##") -> list[str]:
     lines = []
-    for name in dict.fromkeys(module.__all__):
+    for name in registry.public_names(module.__name__):
         obj = getattr(module, name)
         if (inspect.isclass(obj) or inspect.isfunction(obj)) and _home(obj, module):
             lines += _object(contents, name, obj, page, heading)
@@ -95,8 +100,8 @@ def _object(contents: Contents, name: str, obj: Any, page: str, heading: str) ->
     else:
         lines += [f".. autofunction:: {target(obj)}"]
     lines += ["```", ""]
-    entry = contents.entries.get(name)
-    if entry is not None and entry.obj is obj:
+    entry = next((e for e in contents.entries.values() if e.obj is obj), None)
+    if entry is not None:
         lines += [_facts(entry, page), ""]
     return lines
 

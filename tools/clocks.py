@@ -119,7 +119,7 @@ def _object(chapter: str, name: str) -> str:
 
 def _linked(chapter: str, name: str) -> str:
     module = importlib.import_module(f"course_lib.{chapter.replace('/', '.')}")
-    if name in module.__all__:
+    if name in registry.public_names(module.__name__):
         return api.link(getattr(module, name))
     entry = registry.entries().get(name)  # from another chapter
     return api.link(entry.obj) if entry else f"`{name}`"
