@@ -74,7 +74,7 @@ def ensemble(layer: Subject) -> None:
 
     reseed()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), silent_tracing():
             got = vmap(member_output, randomness="same")(*stack_module_state(members))
     except Exception as error:
         if "Batching rule not implemented" in str(error):
