@@ -93,8 +93,9 @@ class Table(Displayed):
         return (
             f'<div class="course-table" role="region" aria-label="{html.escape(self.label)}" '
             'tabindex="0" style="overflow-x:auto"><style>'
-            ".course-table :is(th,td){padding:.25em .75em!important;vertical-align:top}"
-            ".course-table thead th{vertical-align:bottom}</style>"
+            ".course-table :is(th,td){padding:.25em .75em!important}"
+            ".course-table tbody :is(th,td){vertical-align:top!important}"
+            ".course-table td[style*=right]{white-space:nowrap!important}</style>"
             f'<table class="dataframe">{caption}<thead><tr>{columns}</tr></thead>'
             f"<tbody>{body}</tbody></table></div>"
         )
