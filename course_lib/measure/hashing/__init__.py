@@ -358,10 +358,14 @@ def _paths(module: str) -> list[str]:
     )
 
 
-_libraries: dict[tuple[str, ...], _Library] = {}
+_libraries: dict[tuple[tuple[str, ...], ...], _Library] = {}
 
 
 def _library(packages: tuple[str, ...]) -> _Library:
-    if packages not in _libraries or not _libraries[packages].is_current():
-        _libraries[packages] = _Library(packages)
-    return _libraries[packages]
+    place = (
+        packages,
+        *(tuple(_paths(package)) for package in packages),
+    )  # a module may be loaded anew elsewhere
+    if place not in _libraries or not _libraries[place].is_current():
+        _libraries[place] = _Library(packages)
+    return _libraries[place]
