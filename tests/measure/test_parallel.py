@@ -86,7 +86,7 @@ def test_parallel_equals_serial_though_a_worker_is_killed(lab):
 @pytest.fixture
 def cluster(lab):
     """A Dask scheduler and two workers, started as on a cluster but on this machine; gives the address."""
-    pytest.importorskip("distributed", reason="the Dask backend needs dask.distributed")
+    need_cluster()
     file = lab.folder / "scheduler.json"
     common = ("--scheduler-file", str(file), "--no-dashboard", "--host", "127.0.0.1")
     scheduler = lab.python("-m", "distributed.cli.dask_scheduler", *common, "--port", "0")
