@@ -324,10 +324,9 @@ def require_image(
         name: of the input, for the message.
         mixed: let another floating-point type than that of the parameters pass, as norms do.
 
-    >>> require_image(torch.zeros(1, 2, 6, 5), 2, "LowFrequencyMixer(2)", multiple_of=2)
+    >>> require_image(torch.zeros(1, 2, 6, 5), 2, "Halve(2)", multiple_of=2)
     Traceback (most recent call last):
-    ValueError: LowFrequencyMixer(2) expects x (b, 2, i, j) with sides that 2 divides, got shape (1, 2, 6, 5); \
-crop or pad it
+    ValueError: Halve(2) expects x (b, 2, i, j) with sides that 2 divides, got shape (1, 2, 6, 5); crop or pad it
     """
     sizes = {} if channels is None else {1: channels}
     rows, columns = ("i", "j") if sides is None else sides
