@@ -213,7 +213,7 @@ def require_real(x: Any, layer: nn.Module | str, *, name: str = "x", mixed: bool
         x: the input.
         layer: the layer, or its name where there are no parameters to agree with.
         name: of the input, for the message.
-        mixed: let another floating-point type than that of the parameters pass, as norms do.
+        mixed: let half precision pass beside float32 parameters, as torch's norms do.
 
     >>> require_real(torch.ones(2, dtype=torch.int64), nn.Linear(2, 2))  # doctest: +ELLIPSIS
     Traceback (most recent call last):
@@ -224,7 +224,8 @@ def require_real(x: Any, layer: nn.Module | str, *, name: str = "x", mixed: bool
     if not isinstance(x, Tensor):
         raise TypeError(f"{layer_name(layer)} expects {name} to be a tensor, got {type(x).__name__}")
     own = None if isinstance(layer, str) else _first_parameter(layer)
-    if own is None or mixed:
+    halves = mixed and own is not None and own.dtype == torch.float32
+    if own is None or (halves and x.dtype in (torch.float16, torch.bfloat16)):
         if not x.is_floating_point():
             raise TypeError(
                 f"{layer_name(layer)} expects {name} of real numbers, got {x.dtype}; "
@@ -322,7 +323,7 @@ def require_image(
         sides: rows and columns, where only these fit.
         multiple_of: what has to divide rows and columns.
         name: of the input, for the message.
-        mixed: let another floating-point type than that of the parameters pass, as norms do.
+        mixed: let half precision pass beside float32 parameters, as torch's norms do.
 
     >>> require_image(torch.zeros(1, 2, 6, 5), 2, "Halve(2)", multiple_of=2)
     Traceback (most recent call last):
