@@ -113,7 +113,9 @@ def test_image_parts_equal_torch_and_the_formula():
     torch.testing.assert_close(gate(x), wanted)
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")  # of torch's scan
+@pytest.mark.filterwarnings(
+    "ignore:`torch.jit.script_method` is deprecated:DeprecationWarning"
+)  # of torch's scan
 def test_the_time_of_an_exported_neuron_is_open_in_value_and_gradient():
     neuron, anything = mixing.LIFNeuron(), torch.export.Dim.AUTO
     shapes = ({0: anything, 1: anything},)

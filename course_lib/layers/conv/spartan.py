@@ -204,18 +204,19 @@ class WaveChannelMixer(nn.Module):
     def forward(self, x: Float[Tensor, "b c i j"]) -> Float[Tensor, "b c i j"]:
         require_image(x, self.channels, self)
         # The product is a square of the input, which leaves half precision until the norm brings it back.
-        wide = torch.promote_types(self.rotation.dtype, torch.float32)
+        own = self._parameters["rotation"].dtype  # so, a traced layer knows it too
+        wide = torch.promote_types(own, torch.float32)
         product = F.gelu(self.token(x)).to(wide) * self.amplitude(x).to(wide)
         strongest = x.argmax(1, keepdim=True)
         features = product + product.gather(1, strongest)
-        mixed = self._mix_wide(rotate_channel_pairs(features, self.rotation.to(wide)))
-        return self.out(self.excite(mixed.to(self.rotation.dtype)))
+        mixed = self._mix_wide(rotate_channel_pairs(features, self.rotation.to(wide)), own)
+        return self.out(self.excite(mixed.to(own)))
 
-    def _mix_wide(self, features: Tensor) -> Tensor:
+    def _mix_wide(self, features: Tensor, own: torch.dtype) -> Tensor:
         """Filter, normalise and activate in the numbers of the features, which may be wider than our own."""
-        device = self.rotation.device.type
+        device = self._parameters["rotation"].device.type
         with torch.autocast("cpu" if device == "meta" else device, enabled=False):
-            if self.rotation.dtype not in (torch.float16, torch.bfloat16):
+            if own not in (torch.float16, torch.bfloat16):
                 return self.mix(features)
             conv, norm, activation = self.mix
             state = dict([*norm.named_parameters(), *norm.named_buffers()])
