@@ -1,7 +1,7 @@
 """Trials of arguments and inputs: a layer refuses what does not fit in words that help, or is right.
 
-A chapter's tests call :func:`argument_faults` and :func:`input_faults` for each of its layers and expect an empty
-list. ``python -m tests.layers.arguments`` prints how often each outcome occurs over all layers.
+A chapter's tests call :func:`argument_faults` and :func:`input_faults` for each of its layers and expect
+an empty list. ``python -m tests.layers.arguments`` prints how often each outcome occurs over all layers.
 """
 
 import copy
@@ -32,9 +32,9 @@ def layers_of(chapter: str) -> dict[str, Entry]:
 def argument_faults(entry: Entry, *, right: frozenset[str] | set[str] = frozenset()) -> list[str]:
     """What is wrong with how a layer takes its arguments; one line a fault, best none.
 
-    Each argument in turn gets each of ``BAD``, beside the good arguments of the example. What comes out must be
-    a ``ValueError`` or ``TypeError`` that names class and argument, or a layer that works: only where the
-    annotation lets the value's type in, never for NaN, and for -1 as an integer only if named in ``right``.
+    Each argument in turn gets each of ``BAD``, beside the good arguments of the example. What comes out
+    must be a ``ValueError`` or ``TypeError`` that names class and argument, or a layer that works: only where
+    the annotation lets the value's type in, never for NaN, for -1 as an integer only if named in ``right``.
 
     Args:
         entry: the layer.
@@ -47,9 +47,9 @@ def input_faults(entry: Entry, *, right: frozenset[str] | set[str] = frozenset()
     """What is wrong with how a layer takes its inputs; one line a fault, best none.
 
     Every floating-point input comes as float64, int64, complex64 and on "meta"; all inputs together with one
-    leading axis less, and one more. What comes out must be a ``ValueError`` or ``TypeError`` that names the layer,
-    or right: equal to the layer in double precision, to what it makes of floats, empty of data, and to the
-    rows of the batch.
+    leading axis less, and one more. What comes out must be a ``ValueError`` or ``TypeError`` that names the
+    layer, or right: equal to the layer in double precision, to what it makes of floats, empty of data, and
+    to the rows of the batch.
 
     Args:
         entry: the layer.
