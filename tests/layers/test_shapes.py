@@ -132,8 +132,11 @@ def test_autocast_and_mixed_precision_may_differ_from_the_parameters():
     require_width(half.double(), 4, "layer_norm")
     with pytest.raises(TypeError, match=r"layer_norm expects x of real numbers, got torch\.int64"):
         require_width(half.long(), 4, "layer_norm")
-    with pytest.raises(TypeError, match="of real numbers"):
-        require_real(half.long(), LAYER, mixed=True)
+    for other in (half.long(), half.double(), half.to(torch.complex64)):
+        with pytest.raises(TypeError, match=r"of torch\.float32"):
+            require_real(other, LAYER, mixed=True)
+    with pytest.raises(TypeError, match=r"of torch\.float64"):
+        require_real(half, nn.Linear(4, 4, dtype=torch.float64), mixed=True)
 
 
 def test_the_type_of_a_layer_is_that_of_its_first_real_parameter():
