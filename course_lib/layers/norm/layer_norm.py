@@ -86,11 +86,11 @@ class LayerNorm(nn.Module):
     tensor([[-1.2250,  0.0000,  1.2250]])
     """
 
-    def __init__(self, dim: int, *, eps: float = 1e-5, weight: bool = True, bias: bool = True) -> None:
+    def __init__(self, dim: int, *, eps: float = 1e-5, weight: bool = True, bias: bool = True, device=None, dtype=None) -> None:
         super().__init__()
         self.dim, self.eps = dim, eps
-        self.weight = nn.Parameter(torch.empty(dim)) if weight else None
-        self.bias = nn.Parameter(torch.empty(dim)) if bias else None
+        self.weight = nn.Parameter(torch.empty(dim, device=device, dtype=dtype)) if weight else None
+        self.bias = nn.Parameter(torch.empty(dim, device=device, dtype=dtype)) if bias else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
