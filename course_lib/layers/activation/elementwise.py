@@ -483,4 +483,4 @@ class PAU(nn.Module):
         )
 
     def extra_repr(self) -> str:
-        return f"slope={self.slope}"
+        return f"slope={self.slope}, numerator={len(self.numerator)}, denominator={len(self.denominator)}"
