@@ -14,8 +14,6 @@ from pathlib import Path
 from course_lib import registry
 from course_lib.registry import Entry, Traits
 
-__all__ = ["main"]
-
 WIDTH = 100
 
 EXAMPLES = """\

@@ -12,7 +12,7 @@ from api import escape
 from contents import Contents
 
 from course_lib import registry
-from course_lib.classroom.growth import growth
+from course_lib.classroom import growth
 from course_lib.compare import times as store
 from course_lib.compare.catalogue import cases
 from course_lib.compare.clock import Median

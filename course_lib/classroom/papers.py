@@ -7,8 +7,6 @@ from importlib.util import find_spec
 from course_lib import registry
 from course_lib.classroom.style import Displayed
 
-__all__ = ["papers_table"]
-
 
 def papers_table(chapter: str) -> Displayed:
     """The papers of a chapter with year, arXiv link and the objects that implement them.
@@ -26,7 +24,7 @@ def papers_table(chapter: str) -> Displayed:
     2016  Layer Normalization (https://arxiv.org/abs/1607.06450)
     """
     if chapter not in registry.chapters():
-        raise ValueError(f"no chapter has the id {chapter!r}; an id is part/name, such as 'layers/norm'")
+        raise ValueError(f"no chapter has the id {chapter!r}{registry.suggest(chapter, registry.chapters())}")
     objects = _objects(chapter)
     papers = [paper for paper in registry.papers().values() if paper.chapter == chapter]
     rows = [(paper, objects.get(paper.id, [])) for paper in sorted(papers, key=lambda p: (p.year, p.title))]
@@ -39,10 +37,10 @@ def _objects(chapter: str) -> dict[str, list[str]]:
     if find_spec(module.rpartition(".")[0]) is None or find_spec(module) is None:
         return {}  # planned, not built
     found: dict[str, list[str]] = {}
-    for name in importlib.import_module(module).__all__:
+    importlib.import_module(module)
+    for name in registry.public_names(module):
         # Not registry.entries(): that would make every page depend on every chapter.
-        entry = registry.registered(name)
-        if entry is not None and entry.chapter == chapter:
+        if entry := registry.registered(name, chapter):
             for paper_id in entry.paper_ids:
                 found.setdefault(paper_id, []).append(name)
     return found

@@ -12,32 +12,14 @@ import numbers
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib as mpl
-import matplotlib.pyplot as plt
-from IPython.display import display
-from matplotlib.figure import Figure
-from PIL import Image
+from course_lib.optional import needs
 
-__all__ = [
-    "BLACK",
-    "ORANGE",
-    "SKY",
-    "GREEN",
-    "YELLOW",
-    "BLUE",
-    "VERMILLION",
-    "PURPLE",
-    "GREY",
-    "CYCLE",
-    "STYLE_SHEET",
-    "Displayed",
-    "contrast",
-    "figure",
-    "image_html",
-    "png_bytes",
-    "table",
-    "use_style",
-]
+with needs("book"):
+    import matplotlib as mpl
+    import matplotlib.pyplot as plt
+    from IPython.display import display
+    from matplotlib.figure import Figure
+    from PIL import Image
 
 # The palette of Okabe and Ito: eight colours that stay apart under the common kinds of colour blindness.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"

@@ -30,9 +30,8 @@ from torch import Tensor, nn
 
 from course_lib.data import load
 from course_lib.data.dataset import Split
+from course_lib.data.moved import moved_by_a_pixel
 from course_lib.training.loop import evaluate, fit
-
-__all__ = ["Frame", "Variant", "compare", "image_frame", "moved_by_a_pixel", "token_frame", "vector_frame"]
 
 
 @dataclass(frozen=True)
@@ -216,26 +215,6 @@ def compare(
         history = fit(model, batch, steps=steps, lr=lr, seed=seed, on_divergence="stop")
         accuracy[variant.name] = math.nan if history.diverged else evaluate(model, test)
     return accuracy
-
-
-def moved_by_a_pixel(
-    images: Float[Tensor, "b c u v"], generator: torch.Generator
-) -> Float[Tensor, "b c u v"]:
-    """Move every image by -1, 0 or 1 pixel in both directions; what leaves comes in on the other side.
-
-    Args:
-        images: at least one channel.
-        generator: of the random moves.
-
-    >>> ramp = torch.arange(4.0).reshape(1, 1, 2, 2)
-    >>> sorted(moved_by_a_pixel(ramp, torch.Generator()).flatten().tolist())
-    [0.0, 1.0, 2.0, 3.0]
-    """
-    b, _, u, v = images.shape
-    down, right = torch.randint(-1, 2, (2, b, 1), generator=generator)
-    rows, columns = (torch.arange(u) - down) % u, (torch.arange(v) - right) % v
-    row_of_batch = torch.arange(b)[:, None, None]
-    return images[row_of_batch, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
 def _moved_batch(digits: Split, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

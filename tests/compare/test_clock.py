@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from course_lib.compare.clock import median_with_interval, peak_bytes, race
-from course_lib.threads import one_thread
+from course_lib.contexts import one_thread
 
 
 @pytest.mark.parametrize("n", [6, 7, 12, 31])
