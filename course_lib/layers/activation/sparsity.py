@@ -1,12 +1,12 @@
 """How many neurons fire: counting them, and allowing only k of them."""
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from course_lib.contexts import evaluating
 from course_lib.layers._shapes import require_positive, require_real
 from course_lib.registry import implements
 
@@ -82,7 +82,6 @@ class TopKActivation(nn.Module):
 
 
 @implements("lazy-neuron")
-@torch.no_grad()
 def activation_sparsity(
     model: nn.Module,
     x: Tensor,
@@ -117,7 +116,7 @@ def activation_sparsity(
         seen[0] += int(y.count_nonzero())
         seen[1] += y.numel()
 
-    with _evaluating(model), ExitStack() as hooks:
+    with evaluating(model), ExitStack() as hooks:
         for name, module in model.named_modules():
             if isinstance(module, kinds):
                 hook = module.register_forward_hook(lambda _, __, y, name=name: count(name, y))
@@ -129,15 +128,3 @@ def activation_sparsity(
             f"no {names} was called in this {type(model).__name__}; functions leave no trace, use modules"
         )
     return {name: nonzero / total for name, (nonzero, total) in counts.items()}
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode for a while; every module gets its own mode back."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
