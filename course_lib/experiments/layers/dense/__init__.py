@@ -1,0 +1,36 @@
+"""The trained claims of layers/dense: one file a paper."""
+
+from course_lib.experiments.layers.dense.cnn_svm import heads as heads
+from course_lib.experiments.layers.dense.cnn_svm import train_head as train_head
+from course_lib.experiments.layers.dense.keras_course import four_kinds as four_kinds
+from course_lib.experiments.layers.dense.keras_course import stopping as stopping
+from course_lib.experiments.layers.dense.nemo_neural_types import ANSWER as ANSWER
+from course_lib.experiments.layers.dense.nemo_neural_types import BDT as BDT
+from course_lib.experiments.layers.dense.nemo_neural_types import BT as BT
+from course_lib.experiments.layers.dense.nemo_neural_types import PARTS as PARTS
+from course_lib.experiments.layers.dense.nemo_neural_types import SCORES as SCORES
+from course_lib.experiments.layers.dense.nemo_neural_types import SOUND as SOUND
+from course_lib.experiments.layers.dense.nemo_neural_types import Audio as Audio
+from course_lib.experiments.layers.dense.nemo_neural_types import Decibels as Decibels
+from course_lib.experiments.layers.dense.nemo_neural_types import Labels as Labels
+from course_lib.experiments.layers.dense.nemo_neural_types import Lengths as Lengths
+from course_lib.experiments.layers.dense.nemo_neural_types import LogProbs as LogProbs
+from course_lib.experiments.layers.dense.nemo_neural_types import MelSpectrogram as MelSpectrogram
+from course_lib.experiments.layers.dense.nemo_neural_types import Noise as Noise
+from course_lib.experiments.layers.dense.nemo_neural_types import Probs as Probs
+from course_lib.experiments.layers.dense.nemo_neural_types import Spectrogram as Spectrogram
+from course_lib.experiments.layers.dense.nemo_neural_types import Typed as Typed
+from course_lib.experiments.layers.dense.nemo_neural_types import encoder as encoder
+from course_lib.experiments.layers.dense.nemo_neural_types import normaliser as normaliser
+from course_lib.experiments.layers.dense.nemo_neural_types import pipeline_outcome as pipeline_outcome
+from course_lib.experiments.layers.dense.nemo_neural_types import pooling as pooling
+from course_lib.experiments.layers.dense.nemo_neural_types import run_pipeline as run_pipeline
+from course_lib.experiments.layers.dense.nemo_neural_types import source as source
+from course_lib.experiments.layers.dense.nemo_neural_types import spectrum as spectrum
+from course_lib.experiments.layers.dense.neuralarts import REPLACEMENTS as REPLACEMENTS
+from course_lib.experiments.layers.dense.neuralarts import digit_cnn as digit_cnn
+from course_lib.experiments.layers.dense.neuralarts import replacements as replacements
+from course_lib.experiments.layers.dense.scaling_mlps import SIZES as SIZES
+from course_lib.experiments.layers.dense.scaling_mlps import eight_layers as eight_layers
+from course_lib.experiments.layers.dense.scaling_mlps import race as race
+from course_lib.experiments.layers.dense.side_by_side import side_by_side as side_by_side
