@@ -261,14 +261,15 @@ def registered(name: str, chapter: str) -> Entry | None:
     return _entries.get((chapter, name))
 
 
-def public_names(module: str) -> list[str]:
+@cache
+def public_names(module: str) -> tuple[str, ...]:
     """What a module offers, in its order, read from its text and not by importing it.
 
     That is its ``__all__`` where it has one; else what it defines without an underscore and what it imports
     under its own name (``from a import b as b``).
 
     >>> public_names("course_lib.cache")
-    ['cache_folder']
+    ('cache_folder', 'source_tree')
     """
     file = Path(find_spec(module).origin)  # type: ignore[union-attr, arg-type]
     lazy = file.with_suffix(".pyi")
@@ -277,7 +278,7 @@ def public_names(module: str) -> list[str]:
     for node in body:
         match node:
             case ast.Assign(targets=[ast.Name(id="__all__")], value=ast.List() as listed):
-                return list(ast.literal_eval(listed))
+                return tuple(ast.literal_eval(listed))
             case ast.ImportFrom(names=aliases):
                 names += [alias.name for alias in aliases if alias.asname == alias.name]
             case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
@@ -286,7 +287,7 @@ def public_names(module: str) -> list[str]:
                 names += [t.id for target in targets for t in ast.walk(target) if isinstance(t, ast.Name)]
             case ast.AnnAssign(target=ast.Name(id=name)):
                 names.append(name)
-    return [name for name in dict.fromkeys(names) if not name.startswith("_")]
+    return tuple(name for name in dict.fromkeys(names) if not name.startswith("_"))
 
 
 def public() -> list[Entry]:

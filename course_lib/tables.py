@@ -96,8 +96,9 @@ class Table(Displayed):
         # The book's theme knows "dataframe"; a box that takes the focus scrolls by keyboard.
         return (
             f'<div class="course-table" role="region" aria-label="{html.escape(self.label)}" '
-            'tabindex="0" style="overflow-x:auto"><style>.course-table :is(th,td){padding:.25em .75em!important;'
-            "vertical-align:top}.course-table thead th{vertical-align:bottom}</style>"
+            'tabindex="0" style="overflow-x:auto"><style>'
+            ".course-table :is(th,td){padding:.25em .75em!important;vertical-align:top}"
+            ".course-table thead th{vertical-align:bottom}</style>"
             f'<table class="dataframe">{caption}<thead><tr>{columns}</tr></thead>'
             f"<tbody>{body}</tbody></table></div>"
         )

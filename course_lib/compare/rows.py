@@ -139,10 +139,7 @@ def _stored_accuracies(module: ModuleType) -> tuple[str, Mapping[str, Sample]]:
 
 def _stored_times(chapter: str, module: ModuleType) -> tuple[dict[str, Any], str]:
     entry = store.load(chapter).get("side_by_side")
-    if not entry:
-        return {}, "missing"
-    fresh = entry["code"] == store.code_of_variants(module)
-    return entry["variants"], "fresh" if fresh else "stale"
+    return (entry or {}).get("variants", {}), store.variants_state(module, entry)
 
 
 def _median(times: Mapping[str, Any], variant: Variant, mode: str) -> Median | None:

@@ -17,6 +17,7 @@ from course_lib.measure import store
 from course_lib.measure.hashing import code_hash, reached
 from course_lib.measure.journal import Journal, Outcome
 from course_lib.measure.sample import number
+from course_lib.tables import Table
 
 __all__ = ["discover", "main", "orphans", "select"]
 
@@ -37,10 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        print(
-            "\nStopped. Finished seeds are kept: the same command goes on from here.",
-            file=sys.stderr,
-        )
+        print("\nStopped. Finished seeds are kept: the same command goes on from here.", file=sys.stderr)
         return 130
 
 
@@ -65,24 +63,18 @@ def _parser() -> argparse.ArgumentParser:
     parsers["status"].add_argument(
         "--why", action="store_true", help="list the code that each result depends on"
     )
-    parsers["status"].add_argument(
-        "--check", action="store_true", help="exit with 1 unless all are fresh"
-    )
+    parsers["status"].add_argument("--check", action="store_true", help="exit with 1 unless all are fresh")
     run, verify = parsers["run"], parsers["verify"]
     run.add_argument(
         "--seeds", type=_seeds, help="10 for 0 to 9, 10-19, or 3,5,8: compared with the stored ones"
     )
     run.add_argument("--store", action="store_true", help="with --seeds: store them too")
     run.add_argument("--force", action="store_true", help="measure again even what is fresh")
-    verify.add_argument(
-        "--minutes", type=float, default=4.0, help="computing time, about (default 4)"
-    )
+    verify.add_argument("--minutes", type=float, default=4.0, help="computing time, about (default 4)")
     verify.add_argument("--date", type=datetime.date.fromisoformat, default=datetime.date.today())
     for sub in (run, parsers["restamp"], verify):
         sub.add_argument("--backend", default="loky", help="loky (default), dask or threading")
-        sub.add_argument(
-            "--jobs", type=int, default=-1, help="processes; one per processor if not given"
-        )
+        sub.add_argument("--jobs", type=int, default=-1, help="processes; one per processor if not given")
     return parser
 
 
@@ -96,9 +88,7 @@ def _seeds(text: str) -> tuple[int, ...]:
     except ValueError:
         seeds = ()
     if not seeds:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} names no seeds: write 10 (for 0 to 9), 10-19, or 3,5,8"
-        )
+        raise argparse.ArgumentTypeError(f"{text!r} names no seeds: write 10 (for 0 to 9), 10-19, or 3,5,8")
     return seeds
 
 
@@ -114,16 +104,14 @@ def _status(chosen: dict[str, Callable], options: argparse.Namespace) -> int:
         result = store.read(function) if state not in ("edited", "missing") else None
         states[state] += 1
         if result:
-            cost.setdefault("/".join(name.partition(":")[0].split("/")[:2]), []).append(
-                result.seconds
-            )
+            cost.setdefault("/".join(name.partition(":")[0].split("/")[:2]), []).append(result.seconds)
             note = f", {result.restamped}" if result.restamped else ""
             rows.append((name, state + note, str(len(result.seeds)), f"{result.seconds:.1f}"))
         else:
             rows.append((name, state, "", ""))
     gone = [] if options.names else orphans(chosen, options.package)
     rows += [(f"{file.stem}:{name}", "orphan", "", "") for file, name in gone]
-    _table(rows)
+    print(Table(rows[1:], rows[0]))
     summary = ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "none yet"
     print(f"{_count(len(chosen), 'experiment')}: {summary}")
     _costs(cost)
@@ -145,7 +133,7 @@ def _costs(cost: dict[str, list[float]]) -> None:
     if not cost:
         return
     print()
-    _table(rows)
+    print(Table(rows[1:], rows[0]))
     total, count = sum(map(sum, cost.values())), sum(papers[chapter] for chapter in cost)
     print(f"{_count(len(cost), 'chapter')}: {_duration(total)} on one core")
     if count:
@@ -210,9 +198,7 @@ def _prepare(chosen: dict[str, Callable]) -> set[Path]:
     files = {f: store.results_file(f) for f in chosen.values()}
     elsewhere = {file.parent for f, file in files.items() if file != store.committed_file(f)}
     for folder in elsewhere:
-        print(
-            f"This is not the course's source tree, whose results are committed; they go to {folder}"
-        )
+        print(f"This is not the course's source tree, whose results are committed; they go to {folder}")
     return elsewhere
 
 
@@ -223,17 +209,9 @@ def _run(chosen: dict[str, Callable], options: argparse.Namespace) -> int:
             print(f"{file.name}: {name} has no experiment any more, its result is taken out")
             store.merge(file, {name: None})
     everything = [_Measuring(name, function, options) for name, function in chosen.items()]
-    wanted = [
-        m
-        for m in everything
-        if options.force or options.seeds or store.state(m.function) != "fresh"
-    ]
+    wanted = [m for m in everything if options.force or options.seeds or store.state(m.function) != "fresh"]
     if not wanted:
-        print(
-            f"All fresh: {_count(len(chosen), 'result')}."
-            if chosen
-            else "There are no experiments yet."
-        )
+        print(f"All fresh: {_count(len(chosen), 'result')}." if chosen else "There are no experiments yet.")
         return 0
     start = time.perf_counter()
     failures = _measure(wanted, options)
@@ -306,7 +284,7 @@ def _compare(finished: list[_Measuring]) -> None:
             old = str(before[key]) if key in before else "-"
             rows.append((measuring.name, key, old, str(sample), str(len(sample))))
     if len(rows) > 1:
-        _table(rows)
+        print(Table(rows[1:], rows[0]))
 
 
 # ---------------------------------------------------------------------------------------- restamp
@@ -318,21 +296,14 @@ def _restamp(chosen: dict[str, Callable], options: argparse.Namespace) -> int:
     from course_lib.measure.verify import moved
 
     _prepare(chosen)
-    stale = {
-        (f.__module__, f.__name__): (name, f)
-        for name, f in chosen.items()
-        if store.state(f) == "stale"
-    }
+    stale = {(f.__module__, f.__name__): (name, f) for name, f in chosen.items() if store.state(f) == "stale"}
     stored = {key: store.read(function) for key, (_, function) in stale.items()}
     tasks = [
-        Task(*key, stored[key].seeds[0], code_hash(function), None)
-        for key, (_, function) in stale.items()
+        Task(*key, stored[key].seeds[0], code_hash(function), None) for key, (_, function) in stale.items()
     ]
     print(f"{_count(len(tasks), 'stale result')}: the first seed of each is run again")
     left = 0
-    for task, outcome in (
-        run_tasks(tasks, backend=options.backend, jobs=options.jobs) if tasks else ()
-    ):
+    for task, outcome in run_tasks(tasks, backend=options.backend, jobs=options.jobs) if tasks else ():
         name, function = stale[task.module, task.name]
         before = stored[task.module, task.name]
         if isinstance(outcome, Failure):
@@ -370,9 +341,7 @@ def _verify(chosen: dict[str, Callable], options: argparse.Namespace) -> int:
     )
     found: dict[str, list[Outcome]] = {name: [] for name in seeds}
     wrong: dict[str, list[str]] = {}
-    for task, outcome in (
-        run_tasks(tasks, backend=options.backend, jobs=options.jobs) if tasks else ()
-    ):
+    for task, outcome in run_tasks(tasks, backend=options.backend, jobs=options.jobs) if tasks else ():
         name = names[task.module, task.name]
         if isinstance(outcome, Failure):
             wrong.setdefault(name, []).append(f"seed {task.seed}\n{outcome.text}")
@@ -382,9 +351,7 @@ def _verify(chosen: dict[str, Callable], options: argparse.Namespace) -> int:
         function = chosen[name]
         if outcomes and name not in wrong:
             again = store.Result(stored[name].code, tuple(outcomes))
-            differs = disagreements(
-                stored[name], again, lambda seed, f=function: run_seed(f, seed).values
-            )
+            differs = disagreements(stored[name], again, lambda seed, f=function: run_seed(f, seed).values)
             if differs:
                 wrong[name] = differs
         print(
@@ -408,10 +375,7 @@ def discover(package: str = "course_lib.experiments") -> dict[str, Callable]:
             continue
         module = importlib.import_module(".".join([package, *parts]))
         for function in list(vars(module).values()):
-            if (
-                hasattr(function, "experiment")
-                and getattr(function, "__module__", "") == module.__name__
-            ):
+            if hasattr(function, "experiment") and getattr(function, "__module__", "") == module.__name__:
                 found[f"{'/'.join(parts)}:{function.__name__}"] = function
     return found
 
@@ -432,11 +396,7 @@ def select(experiments: dict[str, Callable], names: Iterable[str]) -> dict[str, 
         if not fitting:
             known = [*experiments, *(function.__name__ for function in experiments.values())]
             close = difflib.get_close_matches(wanted, known, n=3, cutoff=0.5)
-            hint = (
-                f"did you mean {', '.join(close)}?"
-                if close
-                else "see the status command for all names"
-            )
+            hint = f"did you mean {', '.join(close)}?" if close else "see the status command for all names"
             raise ValueError(f"no experiment is called {wanted!r}; {hint}")
         chosen |= fitting
     return chosen if names else dict(experiments)
@@ -446,9 +406,7 @@ def orphans(
     experiments: dict[str, Callable], package: str = "course_lib.experiments"
 ) -> list[tuple[Path, str]]:
     """Committed results whose experiment is gone, as file and name."""
-    known = {
-        (store.committed_file(function), function.__name__) for function in experiments.values()
-    }
+    known = {(store.committed_file(function), function.__name__) for function in experiments.values()}
     files = sorted(_folder(package).glob("*/**/*.json"))
     return [(f, name) for f in files for name in store.stored_names(f) if (f, name) not in known]
 
@@ -458,14 +416,6 @@ def _folder(package: str) -> Path:
 
 
 # ---------------------------------------------------------------------------------------- printing
-
-
-def _table(rows: list[tuple[str, ...]]) -> None:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print(
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        )
 
 
 def _count(number_of: int, what: str) -> str:

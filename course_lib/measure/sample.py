@@ -41,15 +41,11 @@ class Sample:
         values = tuple(float(value) for value in self.values)
         seeds = tuple(self.seeds) or tuple(range(len(values)))
         if len(seeds) != len(values):
-            raise ValueError(
-                f"{len(values)} values but {len(seeds)} seeds: give one seed per value"
-            )
+            raise ValueError(f"{len(values)} values but {len(seeds)} seeds: give one seed per value")
         low, high = map(float, self.limits)
         outside = [value for value in values if not (math.isnan(value) or low <= value <= high)]
         if outside:
-            raise ValueError(
-                f"{outside[0]} lies outside the limits {low} and {high}: check the limits"
-            )
+            raise ValueError(f"{outside[0]} lies outside the limits {low} and {high}: check the limits")
         object.__setattr__(self, "values", values)
         object.__setattr__(self, "seeds", seeds)
         object.__setattr__(self, "limits", (low, high))
@@ -58,13 +54,9 @@ class Sample:
     def mean(self) -> float:
         """The mean over seeds; NaN if a value is NaN or there is none."""
         if not self.values or not all(map(math.isfinite, self.values)):
-            return (
-                sum(self.values) if self.values else math.nan
-            )  # NaN or infinite, as the values are
+            return sum(self.values) if self.values else math.nan  # NaN or infinite, as the values are
         if min(self.values) == max(self.values):
-            return self.values[
-                0
-            ]  # not off by a rounding: constant samples are compared with ``equal``
+            return self.values[0]  # not off by a rounding: constant samples are compared with ``equal``
         return math.fsum(self.values) / len(self.values)
 
     @property
@@ -73,9 +65,7 @@ class Sample:
         if len(self.values) < 2 or not all(map(math.isfinite, self.values)):
             return math.nan
         mean = self.mean
-        return math.sqrt(
-            math.fsum((value - mean) ** 2 for value in self.values) / (len(self.values) - 1)
-        )
+        return math.sqrt(math.fsum((value - mean) ** 2 for value in self.values) / (len(self.values) - 1))
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
         """The interval that holds the mean over all seeds with this confidence, by Student's t.
@@ -88,9 +78,7 @@ class Sample:
             return math.nan, math.nan
         if math.isnan(self.spread):
             return low, high
-        half = (
-            t_quantile(confidence, len(self.values) - 1) * self.spread / math.sqrt(len(self.values))
-        )
+        half = t_quantile(confidence, len(self.values) - 1) * self.spread / math.sqrt(len(self.values))
         return max(low, self.mean - half), min(high, self.mean + half)
 
     def bounded(self, low: float, high: float) -> "Sample":
@@ -101,9 +89,7 @@ class Sample:
         """
         return Sample(self.values, self.seeds, (low, high))
 
-    def _with(
-        self, other: "Sample | float", operation: Callable[[float, float], float]
-    ) -> "Sample":
+    def _with(self, other: "Sample | float", operation: Callable[[float, float], float]) -> "Sample":
         """Seed by seed; sums, products and shares of a number have their extremes at corners."""
         other = other if isinstance(other, Sample) else self._constant(other)
         corners = [operation(a, b) for a in self.limits for b in other.limits]
@@ -187,12 +173,8 @@ def t_quantile(confidence: float, freedom: int) -> float:
     2.7764
     """
     if freedom < 1 or not 0 < confidence < 1:
-        raise ValueError(
-            f"need 0 < confidence < 1 and freedom >= 1, got {confidence} and {freedom}"
-        )
-    from scipy.special import (
-        stdtrit,
-    )  # the quantile of scipy.stats.t, without the second of its import
+        raise ValueError(f"need 0 < confidence < 1 and freedom >= 1, got {confidence} and {freedom}")
+    from scipy.special import stdtrit  # the quantile of scipy.stats.t, without the second of its import
 
     return float(stdtrit(freedom, (1 + confidence) / 2))
 

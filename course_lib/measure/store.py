@@ -55,10 +55,7 @@ class Restamp:
     others_measured_by: str
 
     def __str__(self) -> str:
-        return (
-            f"seed {self.seed} run again and equal; "
-            f"the others measured by code {self.others_measured_by}"
-        )
+        return f"seed {self.seed} run again and equal; the others measured by code {self.others_measured_by}"
 
 
 @dataclass(frozen=True)
@@ -97,9 +94,7 @@ class Result:
     def samples(self) -> dict[str, Sample]:
         """Every measured quantity as a sample over the seeds."""
         keys = self.outcomes[0].values if self.outcomes else ()
-        return {
-            key: Sample(tuple(o.values[key] for o in self.outcomes), self.seeds) for key in keys
-        }
+        return {key: Sample(tuple(o.values[key] for o in self.outcomes), self.seeds) for key in keys}
 
     @property
     def seconds(self) -> float:
@@ -224,14 +219,10 @@ def _lock(file: Path) -> Iterator[None]:
     from filelock import FileLock
 
     folder = _working_folder(file)
-    lock: contextlib.AbstractContextManager = FileLock(
-        folder / f"{file.parent.name}-{file.stem}.lock"
-    )
+    lock: contextlib.AbstractContextManager = FileLock(folder / f"{file.parent.name}-{file.stem}.lock")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except (
-        OSError
-    ):  # there is no place for a lock; it matters only when two runs end in the same moment
+    except OSError:  # there is no place for a lock; it matters only when two runs end in the same moment
         lock = contextlib.nullcontext()
     with lock:
         yield
@@ -243,17 +234,13 @@ def _load(file: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except OSError as error:
-        raise EditedResult(
-            f"{file} cannot be read: {error.strerror}; mend that, and run again"
-        ) from error
+        raise EditedResult(f"{file} cannot be read: {error.strerror}; mend that, and run again") from error
     except ValueError as error:
         raise EditedResult(
             f"{file} is no JSON ({error}): take one side of the merge, or delete the file and measure again "
             "with python -m course_lib.experiments run"
         ) from None
-    if not isinstance(entries, dict) or not all(
-        isinstance(entry, dict) for entry in entries.values()
-    ):
+    if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
         raise EditedResult(f"{file} holds no results of experiments: delete it and measure again")
     return entries
 
@@ -281,10 +268,7 @@ def _from_entry(entry: dict[str, Any]) -> Result:
     outcomes = []
     for i, seed in enumerate(entry["seeds"]):
         values = {key: row["each"][i] for key, row in entry["values"].items()}
-        place = {
-            what: entry[what][i] if isinstance(entry[what], list) else entry[what]
-            for what in _PLACE
-        }
+        place = {what: entry[what][i] if isinstance(entry[what], list) else entry[what] for what in _PLACE}
         outcomes.append(
             Outcome(
                 seed=seed,

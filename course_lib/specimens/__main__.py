@@ -16,7 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("names", nargs="*", help="specimens; all if none")
     parser.add_argument("--force", action="store_true", help="with build: train what is fresh, too")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     try:
         chosen = [find(name) for name in options.names or names()]
     except ValueError as error:

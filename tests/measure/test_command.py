@@ -1,4 +1,4 @@
-"""The command line: status, run, restamp, verify, the choice of seeds and names, and what it does when things fail."""
+"""The command line: status, run, restamp, verify; what is chosen, and what happens where things fail."""
 
 import json
 import os
@@ -91,9 +91,7 @@ def test_other_seeds_are_shown_but_not_stored(lab, capsys):
     assert lab.cli("run", "noisy", "--seeds", "10-12") == 0
     assert lab.json.read_text() == text
     assert lab.runs() == {**dict.fromkeys(range(4), 1), 10: 1, 11: 1, 12: 1}
-    assert (
-        capsys.readouterr().out.splitlines()[-2].endswith("  3")
-    )  # three seeds beside the stored four
+    assert capsys.readouterr().out.splitlines()[-2].endswith("  3")  # three seeds beside the stored four
     assert lab.cli("run", "noisy", "--seeds", "10,12", "--store") == 0
     assert lab.entry()["seeds"] == [0, 1, 2, 3, 10, 12]
     assert sum(lab.runs().values()) == 7  # they were in the journal
@@ -124,9 +122,7 @@ def test_force_measures_again_what_is_fresh(lab):
 
 
 def test_one_failing_experiment_does_not_stop_the_others(lab, capsys):
-    lab.change(
-        "layers/toy.py", "value = stretched", 'assert seed != 2, "seed two"\n    value = stretched'
-    )
+    lab.change("layers/toy.py", "value = stretched", 'assert seed != 2, "seed two"\n    value = stretched')
     assert lab.cli("run") == 1
     captured = capsys.readouterr()
     assert "1 of 2 experiments measured" in captured.out
@@ -233,9 +229,7 @@ def test_status_tells_what_a_chapter_and_the_course_take(lab, capsys, monkeypatc
     file = json.loads(lab.json.read_text())
     stored = store.read(lab.function())
     slow = [store.Outcome(**{**vars(o), "seconds": 90.0}) for o in stored.outcomes]
-    store.merge(
-        lab.json, {"noisy": store.Result(file["noisy"]["code"], tuple(slow)), "constant": None}
-    )
+    store.merge(lab.json, {"noisy": store.Result(file["noisy"]["code"], tuple(slow)), "constant": None})
     papers = {f"{i}": SimpleNamespace(chapter="layers/toy" if i < 3 else "else") for i in range(30)}
     monkeypatch.setattr(registry, "papers", lambda: papers)
     monkeypatch.setattr(registry, "chapters", lambda: dict.fromkeys(range(7)))
@@ -273,9 +267,7 @@ def test_one_equal_seed_stamps_the_result_anew_and_the_result_says_so(lab, capsy
     assert said in capsys.readouterr().out
     lab.change("maths.py", "x * GAIN", "GAIN * x * 1")
     lab.cli("restamp", "noisy")
-    assert (
-        lab.entry()["restamped"]["others_measured_by"] == before["code"]
-    )  # not by what came between
+    assert lab.entry()["restamped"]["others_measured_by"] == before["code"]  # not by what came between
 
 
 def test_a_new_measurement_takes_the_note_away_and_more_seeds_do_not(lab):
@@ -303,11 +295,7 @@ def test_a_number_that_moved_is_named_and_nothing_is_written(lab, capsys):
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        (
-            '"even": seed',
-            '"odd": seed',
-            "measures value, odd, missing; stored are even, missing, value",
-        ),
+        ('"even": seed', '"odd": seed', "measures value, odd, missing; stored are even, missing, value"),
         ("value = stretched", "assert seed\n    value = stretched", "AssertionError"),
         ('"value": value', '"value": value * (1 + 2e-6)', "value, seed 0: stored"),
     ],
@@ -349,8 +337,7 @@ def test_verify_notices_a_forged_number(lab, capsys):
     function = lab.function()
     kept = store.read(function)
     forged = [
-        store.Outcome(**{**vars(o), "values": {**o.values, "value": 9.5 + o.seed}})
-        for o in kept.outcomes
+        store.Outcome(**{**vars(o), "values": {**o.values, "value": 9.5 + o.seed}}) for o in kept.outcomes
     ]
     store.merge(lab.json, {"noisy": store.Result(kept.code, tuple(forged))})
     assert store.state(function) == "fresh"

@@ -32,11 +32,7 @@ from course_lib.training.loop import cosine_schedule, evaluate, fit
 FILE = Path(__file__).with_name("numerics.json")
 COURSE = Path(course_lib.__file__).parent
 PIN_ANEW = "pin it anew: python tests/measure/test_numerics.py"
-ELSEWHERE = (
-    "compare.count",
-    "layers._shapes",
-    "threads",
-)  # exact counts, in their own tests, or no numbers
+ELSEWHERE = ("compare.count", "layers._shapes", "threads")  # exact counts, in their own tests, or no numbers
 
 # What each module makes, as expressions in its own names; data sets come on top of these.
 MADE = {
@@ -75,7 +71,7 @@ MADE = {
         "encode('gabe', 'abcdefg')",
         "decode([6, 0], 'abcdefg')",
         "passages('to be or not to be', 3)",
-        "text_dataset(describe('iris'), [(f'{i}', [f'{i * j:b} ' * 9 for j in range(9)]) for i in range(40)], ' 01\\n')",
+        "text_dataset(describe('iris'), [(f'{i}', [f'{i:b} ' * 20]) for i in range(40)], ' 01\\n')",
     ],
     "training._batches": ["seed_of(3, 'order', 5)"],
     "training.loop": ["vector_curve()", "image_curve()", "text_curve()", "adamw_curve()"],
@@ -93,9 +89,7 @@ LOOSE = {"photos": 1e-2, "photo('flower')": 1e-2}
 
 def rows(n, *shape, classes):
     """Noise, and a class that can be read off it."""
-    x = torch.sin(torch.arange(n * math.prod(shape), dtype=torch.float64).square()).reshape(
-        n, *shape
-    )
+    x = torch.sin(torch.arange(n * math.prod(shape), dtype=torch.float64).square()).reshape(n, *shape)
     return x, (x.flatten(1).cumsum(1)[:, -1] * 3).long() % classes
 
 
@@ -109,11 +103,7 @@ def start(model):
 
 def curve(model, data, test, **options):
     history = fit(start(model), data, steps=12, **options)
-    return [
-        *history.losses,
-        evaluate(model, test, metric="loss"),
-        evaluate(model, test, batch_size=5),
-    ]
+    return [*history.losses, evaluate(model, test, metric="loss"), evaluate(model, test, batch_size=5)]
 
 
 def vector_curve():
@@ -199,9 +189,7 @@ def equal(name: str, before: list[float], now: list[float]) -> bool:
     if name.endswith("_curve()"):
         return len(before) == len(now) and np.allclose(before, now, rtol=1e-9, atol=1e-12)
     near = LOOSE.get(name, 1e-6) * max(before[1], 1e-9)
-    return (
-        before[0] == now[0] and abs(before[1] - now[1]) <= near and abs(before[2] - now[2]) <= near
-    )
+    return before[0] == now[0] and abs(before[1] - now[1]) <= near and abs(before[2] - now[2]) <= near
 
 
 def module(name: str):
@@ -257,22 +245,16 @@ def write() -> None:
             same = name in entry and entry[name]["versions"] == versions(name)
             if same and (text := complaint(part, name)):
                 sys.exit(text)
-        content = {
-            name: {"versions": versions(name), "now": made(part, name)} for name in expressions
-        }
+        content = {name: {"versions": versions(name), "now": made(part, name)} for name in expressions}
         rows = [f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in content.items()]
-        lines.append(
-            f" {json.dumps(part)}: {{\n" + ",\n".join([f'  "__numerics__": {number}', *rows]) + "}"
-        )
+        lines.append(f" {json.dumps(part)}: {{\n" + ",\n".join([f'  "__numerics__": {number}', *rows]) + "}")
     FILE.write_text("{\n" + ",\n".join(lines) + "\n}\n", "utf-8")
 
 
 # -- the guard, and that it bites ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("part", "name"), [(p, name) for p, found in wanted().items() for name in found]
-)
+@pytest.mark.parametrize(("part", "name"), [(p, name) for p, found in wanted().items() for name in found])
 def test_the_numbers_are_what_they_were(part, name):
     pin = pins().get(part, {}).get(name)
     if pin and pin["versions"] != versions(name):
@@ -290,11 +272,7 @@ def test_every_ground_module_is_pinned_with_all_that_it_makes():
     for part, expressions in MADE.items():
         public = getattr(module(part), "__all__", ())
         functions = {name for name in public if inspect.isfunction(getattr(module(part), name))}
-        missing = [
-            f
-            for f in functions - UNPINNED
-            if not any(f in expression for expression in expressions)
-        ]
+        missing = [f for f in functions - UNPINNED if not any(f in expression for expression in expressions)]
         assert not missing, f"{part} makes more than is pinned: {missing}"
 
 

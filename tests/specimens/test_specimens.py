@@ -1,6 +1,8 @@
 """Specimens on their way from the recipe to a file and back: when they are used, and when refused."""
 
 import importlib
+import itertools
+import os
 import sys
 
 import pytest
@@ -50,9 +52,13 @@ def write(tmp_path, monkeypatch):
     monkeypatch.setattr(_specimen, "_specimens", dict(_specimen._specimens))
     monkeypatch.setenv("COURSE_CACHE", str(tmp_path / "cache"))
 
+    moments = itertools.count(1, 10**9)
+
     def write(old="", new=""):
         assert old in RECIPE
-        (tmp_path / "line_recipe.py").write_text(RECIPE.replace(old, new) if old else RECIPE)
+        file = tmp_path / "line_recipe.py"
+        file.write_text(RECIPE.replace(old, new) if old else RECIPE)
+        os.utime(file, ns=(0, next(moments)))  # the clock of a file system is coarse
         sys.modules.pop("line_recipe", None)
         importlib.invalidate_caches()
         importlib.import_module("line_recipe")

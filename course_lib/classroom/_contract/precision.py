@@ -1,7 +1,7 @@
 """Does the layer compute in the dtype that it is given, and stay accurate in a narrow one?"""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from course_lib.classroom._contract.subject import (
     SEED,
@@ -38,20 +38,15 @@ def autocast(layer: Subject) -> None:
 
     The weights stay in float32, the inputs arrive in the narrow dtype; the output has one of the two.
     """
+    if {p.dtype for p in layer.module.parameters() if p.is_floating_point()} - {torch.float32}:
+        raise NotApplicable("the weights are not float32")
     for dtype in (torch.bfloat16, torch.float16):
         for train in (False, True):
-            module = layer.fresh(train=train)
-            weights = [p for p in module.parameters() if p.requires_grad]
             inputs = layer.arguments(dtype=dtype)
-            reseed()
+            plain, wanted = _output_and_gradients(layer, layer.arguments(inputs, dtype=torch.float32), train)
             try:
                 with torch.autocast("cpu", dtype=dtype):
-                    y = tensors_in(module(*inputs))[0]
-                    total = y.float().sum()
-                if total.requires_grad and weights:
-                    gradients = torch.autograd.grad(total, weights, allow_unused=True)
-                else:
-                    gradients = ()
+                    y, gradients = _output_and_gradients(layer, inputs, train)
             except Exception as error:
                 raise Failure(
                     f"under autocast to {dtype} behind another layer: {described(error)}; bring the two "
@@ -59,11 +54,26 @@ def autocast(layer: Subject) -> None:
                 ) from error
             if y.dtype not in (dtype, torch.float32):
                 raise Failure(f"under autocast to {dtype} the output has {y.dtype}")
-            plain = layer.output(layer.arguments(inputs, dtype=torch.float32), train=train)
-            if plain.isfinite().all() and not y.isfinite().all():
-                raise Failure(f"under autocast to {dtype} the output is not finite, in float32 it is")
-            if not all(g is None or g.isfinite().all() for g in gradients):
-                raise Failure(f"under autocast to {dtype} a gradient is not finite")
+            found = {"the output": (y, plain)} | {n: (gradients[n], g) for n, g in wanted.items()}
+            for what, (narrow, wide) in found.items():
+                if wide.numel() and wide.abs().amax() < 6e4 and not narrow.isfinite().all():
+                    raise Failure(
+                        f"under autocast to {dtype} {what} is not finite, in float32 it is; scale before "
+                        "the product, or form sums and squares in float32"
+                    )
+
+
+def _output_and_gradients(layer: Subject, inputs: tuple, train: bool) -> tuple[Tensor, dict[str, Tensor]]:
+    module = layer.fresh(train=train)
+    weights = {f"the gradient of {n}": p for n, p in module.named_parameters() if p.requires_grad}
+    reseed()
+    y = tensors_in(module(*layer.arguments(inputs)))[0]
+    if not y.requires_grad:
+        return y, {}
+    found = torch.autograd.grad(
+        y.float().sum(), list(weights.values()), allow_unused=True, materialize_grads=True
+    )
+    return y.detach(), dict(zip(weights, found, strict=True))
 
 
 def half_precision(layer: Subject) -> None:
@@ -87,7 +97,7 @@ def half_precision(layer: Subject) -> None:
         if "not implemented for 'Half'" in str(error):
             raise NotApplicable("this processor has no float16 for one of its operations") from error
         raise Failure(f"float16: {described(error)}; create constants with dtype=x.dtype") from error
-    wanted = _in_double(layer, module, large, noise=0)
+    wanted = _in_double(layer, large, noise=0)
     if not wanted.isfinite().all() or wanted.abs().max() > 6e4:
         raise NotApplicable("the exact output does not fit into float16")
     if not got.isfinite().all():
@@ -96,7 +106,7 @@ def half_precision(layer: Subject) -> None:
             "most in float64; scale before the product, or square and sum in float32"
         )
     error = _relative(got.double(), wanted)
-    rounding = max(_relative(_in_double(layer, module, large, noise=i), wanted) for i in (1, 2, 3))
+    rounding = max(_relative(_in_double(layer, large, noise=i), wanted) for i in (1, 2, 3))
     if error > max(ALLOWED, AMPLIFICATION * rounding):
         raise Failure(
             f"relative error {error:.2g} in float16 for an input {LARGE:g} times as large (rounding the "
@@ -113,8 +123,9 @@ def default_dtype(layer: Subject) -> None:
     try:
         torch.set_default_dtype(torch.bfloat16)
         module, *inputs = layer.factory()
+        dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.bfloat16)
         for train in (False, True):
-            y = tensors_in(layer.call(module.train(train), tuple(inputs), dtype=torch.bfloat16))[0]
+            y = tensors_in(layer.call(module.train(train), tuple(inputs), dtype=dtype))[0]
             if not y.isfinite().all():
                 raise Failure("built under default dtype bfloat16, its output is not finite")
     except Failure:
@@ -127,18 +138,19 @@ def default_dtype(layer: Subject) -> None:
         torch.set_default_dtype(before)
 
 
-def _in_double(layer: Subject, module: nn.Module, inputs: tuple, *, noise: int) -> Tensor:
+def _in_double(layer: Subject, inputs: tuple, *, noise: int) -> Tensor:
     """The output in float64; with noise, after inputs and weights moved by the rounding error of float16."""
-    exact = layer.fresh(dtype=torch.float64)
+    exact = layer.fresh(dtype=torch.float16).to(torch.float64)
     reseed(SEED + noise)
 
     def moved(x: Tensor) -> Tensor:
         if not x.is_floating_point():
             return x
-        relative = 2.0**-11 * (2 * torch.rand(x.shape) - 1).to(x.device) if noise else 0.0
-        return x.double() * (1 + relative)
+        return x.double() * (1 + (2.0**-11 * (2 * torch.rand(x.shape) - 1).to(x.device) if noise else 0))
 
-    exact.load_state_dict({n: moved(x) for n, x in module.state_dict().items()})
+    with torch.no_grad():
+        for x in [*exact.parameters(), *exact.buffers()]:
+            x.copy_(moved(x))
     return tensors_in(layer.call(exact, map_tensors(moved, inputs)))[0]
 
 

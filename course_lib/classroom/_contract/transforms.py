@@ -74,7 +74,7 @@ def ensemble(layer: Subject) -> None:
 
     reseed()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), silent_tracing():
             got = vmap(member_output, randomness="same")(*stack_module_state(members))
     except Exception as error:
         if "Batching rule not implemented" in str(error):
@@ -134,11 +134,9 @@ def _trained(layer: Subject, run: Callable[[nn.Module, tuple], Any]) -> dict[str
     for step in range(STEPS):
         leaves = {n: p for n, p in module.named_parameters() if p.requires_grad}
         inputs = layer.arguments(dtype=layer.exact)
-        leaves |= {
-            f"input {i}": x.requires_grad_()
-            for i, x in enumerate(tensors_in(inputs))
-            if x.is_floating_point()
-        }
+        given = [x.requires_grad_() for x in tensors_in(inputs) if x.is_floating_point()]
+        leaves |= {f"input {i}": x for i, x in enumerate(given)}
+        inputs = map_tensors(torch.clone, inputs)  # a layer that changes them is reported elsewhere
         reseed()
         outputs = [y for y in tensors_in(run(module, inputs)) if y.is_floating_point()]
         found |= {f"output {i}, step {step}": y.detach() for i, y in enumerate(outputs)}

@@ -7,7 +7,8 @@ is hashed is their syntax tree without comments, docstrings and annotations. Lef
 what only people read: the arguments of ``raise``, the message of ``assert``, methods such as
 ``__repr__``; and the decorators ``dataset``, ``experiment``, ``implements``, ``mistake`` and
 ``specimen``, which only register. Definitions are numbered in the order in which they are met, so
-moving one to another file changes nothing. Of other packages only the name counts (``torch.exp`` is
+moving one to another file changes nothing. A local variable that has the name of a definition counts
+as that definition too: sometimes too much is followed, never too little. Of other packages only the name counts (``torch.exp`` is
 not ``math.exp``): their versions are recorded with a result, not hashed.
 
 A static walk cannot see modules imported by a computed name, or data files. Attributes of an
@@ -294,7 +295,7 @@ class _Library:
             return [target for target in everything if isinstance(target, Definition)]
         writer = Writer(self, source.name, source.is_package)
         for statement in source.statements[definition.name]:
-            writer.write(statement)
+            writer.write_statement(statement)
         return writer.parts
 
     def tables(self, definition: Definition) -> list[Definition]:
