@@ -94,7 +94,7 @@ def test_a_mix_shift_block_adds_its_branch_and_has_right_gradients():
 
 
 def test_mix_shift_refuses_even_windows_and_other_widths():
-    with pytest.raises(ValueError, match="MixShift: kernel_size must be odd"):
+    with pytest.raises(ValueError, match=r"MixShift: kernel_size\[0\] must be odd"):
         MixShift(4, shifts=(0, 1), kernel_size=(2, 3))
     with pytest.raises(ValueError, match="cannot be cut"):
         MixShift(16)

@@ -16,6 +16,7 @@ from course_lib.layers._shapes import (
     require_image,
     require_module,
     require_number,
+    require_odd,
     require_pair,
     require_positive,
     require_sequence,
@@ -70,11 +71,7 @@ class PoolMixer(nn.Module):
 
     def __init__(self, *, kernel_size: int = 3) -> None:
         super().__init__()
-        require_positive(type(self).__name__, kernel_size=kernel_size)
-        if kernel_size % 2 == 0:
-            raise ValueError(
-                f"{type(self).__name__}: kernel_size must be odd, so that it has a centre; got {kernel_size}"
-            )
+        require_odd(type(self).__name__, kernel_size=kernel_size)
         self.kernel_size = kernel_size
 
     def forward(self, x: Float[Tensor, "b c i j"]) -> Float[Tensor, "b c i j"]:

@@ -11,6 +11,7 @@ from course_lib.layers._shapes import (
     require_image,
     require_integer,
     require_number,
+    require_odd,
     require_one_of,
     require_positive,
     require_sequence,
@@ -138,9 +139,7 @@ def _require_groups(layer: str, channels: int, shifts: Sequence[int], kernel_siz
         raise ValueError(f"{layer}: shifts must name at least one group, got {shifts!r}")
     require_integer(layer, **{f"shifts[{g}]": shift for g, shift in enumerate(shifts)})
     require_sequence(layer, len(shifts), kernel_size=kernel_size)
-    require_positive(layer, **{f"kernel_size[{g}]": size for g, size in enumerate(kernel_size)})
-    if any(size % 2 == 0 for size in kernel_size):
-        raise ValueError(f"{layer}: kernel_size must be odd for every group, got {kernel_size!r}")
+    require_odd(layer, **{f"kernel_size[{g}]": size for g, size in enumerate(kernel_size)})
     if len(_widths(channels, len(shifts))) != len(shifts):
         raise ValueError(
             f"{layer}: channels={channels} cannot be cut into {len(shifts)} groups, one for every shift"
