@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 
 __all__ = ["one_thread"]
+__numerics__ = 1
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 __all__ = ["Operations", "count_operations", "count_parameters"]
+__numerics__ = 1
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ __all__ = [
     "require",
     "split_rows",
 ]
+__numerics__ = 1
 
 
 @dataclass(frozen=True, eq=False)

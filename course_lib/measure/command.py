@@ -1,20 +1,26 @@
-"""The experiments on the command line: ``python -m course_lib.experiments status | run | verify``."""
+"""The experiments on the command line: ``python -m course_lib.experiments status | run | ...``."""
 
 import argparse
 import datetime
+import difflib
+import importlib
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from importlib.metadata import version
+from pathlib import Path
 
+from course_lib import registry
 from course_lib.measure import store
-from course_lib.measure.catalogue import discover, orphans, select
 from course_lib.measure.hashing import code_hash, reached
-from course_lib.measure.journal import Journal, Outcome, is_writable
+from course_lib.measure.journal import Journal, Outcome
 from course_lib.measure.sample import number
 
-__all__ = ["main"]
+__all__ = ["discover", "main", "orphans", "select"]
+
+BUDGET = 60  # core-seconds a paper, on average in a chapter
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -37,10 +43,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m course_lib.experiments", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="status | run | verify")
+    commands = parser.add_subparsers(required=True, metavar="status | run | restamp | verify")
     helps = {
         _status: "which results are fresh, stale, incomplete, edited by hand or missing",
         _run: "measure what is not fresh and store it",
+        _restamp: "run one seed of what is stale because code was moved or renamed; if equal, it is fresh",
         _verify: "run a sample of the fresh results again, another one every day",
     }
     parsers = {}
@@ -64,8 +71,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--force", action="store_true", help="measure again even what is fresh")
     verify.add_argument("--minutes", type=float, default=4.0, help="computing time, about (default 4)")
     verify.add_argument("--date", type=datetime.date.fromisoformat, default=datetime.date.today())
-    for sub in (run, verify):
-        sub.add_argument("--backend", default="loky", help="loky (default), dask, ray or threading")
+    for sub in (run, parsers["restamp"], verify):
+        sub.add_argument("--backend", default="loky", help="loky (default), dask or threading")
         sub.add_argument("--jobs", type=int, default=-1, help="processes; one per processor if not given")
     return parser
 
@@ -88,31 +95,52 @@ def _seeds(text: str) -> tuple[int, ...]:
 
 
 def _status(chosen: dict[str, Callable], options: argparse.Namespace) -> int:
-    rows, counts = [("experiment", "state", "seeds", "seconds")], {}
-    seconds = 0.0
+    rows = [("experiment", "state", "seeds", "core-seconds")]
+    states: Counter[str] = Counter()
+    cost: dict[str, list[float]] = {}
     for name, function in chosen.items():
         state = store.state(function)
         result = store.read(function) if state not in ("edited", "missing") else None
-        counts[state] = counts.get(state, 0) + 1
-        seconds += result.seconds if result else 0.0
-        rows.append(
-            (name, state, str(len(result.seeds)), f"{result.seconds:.1f}")
-            if result
-            else (name, state, "", "")
-        )
+        states[state] += 1
+        if result:
+            cost.setdefault("/".join(name.partition(":")[0].split("/")[:2]), []).append(result.seconds)
+            note = f", {result.restamped}" if result.restamped else ""
+            rows.append((name, state + note, str(len(result.seeds)), f"{result.seconds:.1f}"))
+        else:
+            rows.append((name, state, "", ""))
     gone = [] if options.names else orphans(chosen, options.package)
     rows += [(f"{file.stem}:{name}", "orphan", "", "") for file, name in gone]
     _table(rows)
-    summary = ", ".join(f"{count} {state}" for state, count in sorted(counts.items())) or "none yet"
-    print(
-        f"{_count(len(chosen), 'experiment')}: {summary}"
-        + (f"; stored ones took {_duration(seconds)}" if seconds else "")
-    )
+    summary = ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "none yet"
+    print(f"{_count(len(chosen), 'experiment')}: {summary}")
+    _costs(cost)
     if options.why:
         for name, function in chosen.items():
             print(f"\n{name}: {code_hash(function)}, the hash of")
             print("\n".join(f"  {definition}" for definition in reached(function)))
-    return int(options.check and (bool(gone) or set(counts) - {"fresh"} != set()))
+    return int(options.check and (bool(gone) or set(states) - {"fresh"} != set()))
+
+
+def _costs(cost: dict[str, list[float]]) -> None:
+    """What each chapter took to measure, for how many papers, and what the whole course would take so."""
+    papers = Counter(paper.chapter for paper in registry.papers().values())
+    rows = [("chapter", "experiments", "core-seconds", "papers", f"per paper (budget {BUDGET})")]
+    for chapter, seconds in cost.items():
+        rate = sum(seconds) / papers[chapter] if papers[chapter] else None
+        over = f"{rate:.0f}{' OVER' * (rate > BUDGET)}" if rate is not None else "-"
+        rows.append((chapter, str(len(seconds)), f"{sum(seconds):.0f}", str(papers[chapter]), over))
+    if not cost:
+        return
+    print()
+    _table(rows)
+    total, count = sum(map(sum, cost.values())), sum(papers[chapter] for chapter in cost)
+    print(f"{_count(len(cost), 'chapter')}: {_duration(total)} on one core")
+    if count:
+        everything = len(registry.papers())
+        print(
+            f"at {total / count:.0f} core-seconds a paper, {len(registry.chapters())} chapters with "
+            f"{everything} papers take {total / count * everything / 3600:.1f} core-hours"
+        )
 
 
 # ---------------------------------------------------------------------------------------- run
@@ -148,26 +176,34 @@ class _Measuring:
     def result(self) -> store.Result:
         """The seeds asked for; to be stored, with those that the store has of the same code."""
         stored = self.before.seeds if self.stores and self.before else ()
-        seeds = [seed for seed in {*self.seeds, *stored} if seed in self.done]
-        return store.Result(self.code, tuple(self.done[seed] for seed in seeds))
+        seeds = {*self.seeds, *stored} & {*self.done}
+        outcomes = tuple(self.done[seed] for seed in seeds)
+        kept = {*map(id, outcomes)} & {id(o) for o in self.before.outcomes} if self.before else ()
+        return store.Result(self.code, outcomes, self.before.restamped if kept else None)
 
     def finish(self) -> None:
-        """Put the result into the chapter's file, and the journal away."""
+        """Put the result into its file, and the journal away."""
         result = self.result()
-        file = store.results_file(self.function)
-        if self.stores and is_writable(file):
-            store.merge(file, {self.function.__name__: result})
-            self.journal.clear(result.seeds)
-        else:
-            self.journal.clear()
-            if self.stores:
-                print(f"{file} is not in a source tree that can be written: {self.name} is not stored")
+        if self.stores:
+            store.merge(store.results_file(self.function), {self.function.__name__: result})
+        self.journal.clear(result.seeds if self.stores else ())
+
+
+def _prepare(chosen: dict[str, Callable]) -> set[Path]:
+    """Look at the files before any work; tell, and return, the folders outside the source tree."""
+    for function in chosen.values():
+        for file in (store.results_file(function), store.committed_file(function)):
+            store.stored_names(file)  # one that is no JSON is better known before an hour of work
+    files = {f: store.results_file(f) for f in chosen.values()}
+    elsewhere = {file.parent for f, file in files.items() if file != store.committed_file(f)}
+    for folder in elsewhere:
+        print(f"This is not the course's source tree, whose results are committed; they go to {folder}")
+    return elsewhere
 
 
 def _run(chosen: dict[str, Callable], options: argparse.Namespace) -> int:
-    for file in {store.results_file(function) for function in chosen.values()}:
-        store.stored_names(file)  # a file that is no JSON is better known before an hour of work
-    if not options.names:
+    elsewhere = _prepare(chosen)
+    if not options.names and not elsewhere:
         for file, name in orphans(chosen, options.package):
             print(f"{file.name}: {name} has no experiment any more, its result is taken out")
             store.merge(file, {name: None})
@@ -198,9 +234,8 @@ def _measure(wanted: list[_Measuring], options: argparse.Namespace) -> dict[str,
     by_function = {(m.function.__module__, m.function.__name__): m for m in wanted}
     tasks = [
         Task(m.function.__module__, m.function.__name__, seed, m.code, str(m.journal.folder))
-        for m in sorted(
-            wanted, key=lambda m: -m.seconds_per_seed
-        )  # long ones first: nobody waits for them at the end
+        # Long ones first: nobody waits for them at the end.
+        for m in sorted(wanted, key=lambda m: -m.seconds_per_seed)
         for seed in m.left
     ]
     _announce(wanted, len(tasks))
@@ -251,6 +286,40 @@ def _compare(finished: list[_Measuring]) -> None:
         _table(rows)
 
 
+# ---------------------------------------------------------------------------------------- restamp
+
+
+def _restamp(chosen: dict[str, Callable], options: argparse.Namespace) -> int:
+    """One seed of each stale result; where its numbers are the stored ones, the result gets the new hash."""
+    from course_lib.measure.run import Failure, Task, run_tasks
+    from course_lib.measure.verify import moved
+
+    _prepare(chosen)
+    stale = {(f.__module__, f.__name__): (name, f) for name, f in chosen.items() if store.state(f) == "stale"}
+    stored = {key: store.read(function) for key, (_, function) in stale.items()}
+    tasks = [
+        Task(*key, stored[key].seeds[0], code_hash(function), None) for key, (_, function) in stale.items()
+    ]
+    print(f"{_count(len(tasks), 'stale result')}: the first seed of each is run again")
+    left = 0
+    for task, outcome in run_tasks(tasks, backend=options.backend, jobs=options.jobs) if tasks else ():
+        name, function = stale[task.module, task.name]
+        before = stored[task.module, task.name]
+        if isinstance(outcome, Failure):
+            differs = [outcome.text]
+        else:
+            differs = [*moved(before.outcomes[0], outcome).values()]
+        if not differs:
+            by = before.restamped.others_measured_by if before.restamped else before.code
+            stamp = store.Restamp(task.seed, by) if len(before.seeds) > 1 else None
+            result = store.Result(task.code, before.outcomes if stamp else (outcome,), stamp)
+            store.merge(store.results_file(function), {function.__name__: result})
+        left += bool(differs)
+        print(f"{'stays stale' if differs else 're-stamped '} {name}, seed {task.seed}")
+        print("".join(f"    {line}\n" for line in differs), end="")
+    return int(left > 0)
+
+
 # ---------------------------------------------------------------------------------------- verify
 
 
@@ -289,6 +358,60 @@ def _verify(chosen: dict[str, Callable], options: argparse.Namespace) -> int:
         )
         print("".join(f"    {line}\n" for line in wrong.get(name, ())), end="")
     return int(bool(wrong))
+
+
+# ---------------------------------------------------------------------------------------- names
+
+
+def discover(package: str = "course_lib.experiments") -> dict[str, Callable]:
+    """All experiments in the sub-folders of a package, by chapter, in the order in which they are written."""
+    root = _folder(package)
+    found = {}
+    for file in sorted(root.glob("*/**/*.py")):
+        parts = file.relative_to(root).with_suffix("").parts
+        parts = parts[:-1] if parts[-1] == "__init__" else parts
+        if any(part.startswith(("_", ".")) for part in parts):
+            continue
+        module = importlib.import_module(".".join([package, *parts]))
+        for function in list(vars(module).values()):
+            if hasattr(function, "experiment") and getattr(function, "__module__", "") == module.__name__:
+                found[f"{'/'.join(parts)}:{function.__name__}"] = function
+    return found
+
+
+def select(experiments: dict[str, Callable], names: Iterable[str]) -> dict[str, Callable]:
+    """The experiments of these names; a name may be a whole chapter or part (``layers/norm``), or a function.
+
+    Raises:
+        ValueError: for a name that fits none.
+    """
+    chosen: dict[str, Callable] = {}
+    for wanted in names:
+        fitting = {
+            name: function
+            for name, function in experiments.items()
+            if wanted in (name, function.__name__) or name.startswith((f"{wanted}:", f"{wanted}/"))
+        }
+        if not fitting:
+            known = [*experiments, *(function.__name__ for function in experiments.values())]
+            close = difflib.get_close_matches(wanted, known, n=3, cutoff=0.5)
+            hint = f"did you mean {', '.join(close)}?" if close else "see the status command for all names"
+            raise ValueError(f"no experiment is called {wanted!r}; {hint}")
+        chosen |= fitting
+    return chosen if names else dict(experiments)
+
+
+def orphans(
+    experiments: dict[str, Callable], package: str = "course_lib.experiments"
+) -> list[tuple[Path, str]]:
+    """Committed results whose experiment is gone, as file and name."""
+    known = {(store.committed_file(function), function.__name__) for function in experiments.values()}
+    files = sorted(_folder(package).glob("*/**/*.json"))
+    return [(f, name) for f in files for name in store.stored_names(f) if (f, name) not in known]
+
+
+def _folder(package: str) -> Path:
+    return Path(importlib.import_module(package).__path__[0])
 
 
 # ---------------------------------------------------------------------------------------- printing

@@ -2,11 +2,13 @@
 
 import json
 import math
+import os
 import random
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock, Timeout
 
 from course_lib.classroom.claims import at_least, claim
 from course_lib.measure import Measurement, Sample, experiment, measured, store
@@ -257,6 +259,74 @@ def test_result_edited_by_hand_is_noticed(lab, old, new):
     assert lab.cli("run") == 0
     assert store.state(function) == "fresh"
     assert lab.entry("constant")["values"]["answer"]["each"] == [42]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\xff\xfe", "is no JSON"),
+        (b"[]", "holds no results of experiments"),
+        (b'{"noisy": 3}', "holds no results of experiments"),
+        (None, "cannot be read: Is a directory"),
+    ],
+)
+def test_a_file_that_is_none_of_ours_is_named_and_left_alone(lab, content, said):
+    lab.json.mkdir() if content is None else lab.json.write_bytes(content)
+    with pytest.raises(store.EditedResult, match=rf"toy\.json {said}"):
+        store.read(lab.function())
+    with pytest.raises(store.EditedResult, match=said):
+        store.merge(lab.json, {"noisy": result((1.0,))})
+    assert store.state(lab.function()) == "edited"
+    assert content is None or lab.json.read_bytes() == content
+
+
+# -- the lock: every fault but a missing place for it is a fault ------------------------------------------
+
+
+@pytest.fixture
+def lock(lab):
+    return lab.folder / "build" / "experiments" / "layers-toy.lock"
+
+
+def test_results_are_read_and_written_within_the_lock(lab, lock, monkeypatch):
+    held = []
+
+    def write(file, text):
+        with pytest.raises(Timeout):
+            FileLock(lock).acquire(timeout=0)
+        held.append(file)
+
+    monkeypatch.setattr(store, "write_atomically", write)
+    store.merge(lab.json, {"noisy": result((1.0,))})
+    assert held == [lab.json]
+    with FileLock(lock).acquire(timeout=0):  # given back
+        pass
+
+
+def test_a_lock_that_cannot_be_had_is_an_error(lab, lock):
+    lab.cli("run", "noisy")
+    text = lab.json.read_text()
+    lock.unlink(missing_ok=True)
+    lock.mkdir(parents=True)
+    with pytest.raises(OSError, match=r"layers-toy\.lock"):
+        store.merge(lab.json, {"noisy": None})
+    assert lab.json.read_text() == text
+
+
+def test_a_fault_while_writing_is_an_error_and_leaves_the_old_file(lab, lock, monkeypatch):
+    lab.cli("run", "noisy")
+    text = lab.json.read_text()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        store.merge(lab.json, {"noisy": result((1.0,))})
+    assert lab.json.read_text() == text
+    assert [file.name for file in lab.json.parent.glob(".toy*")] == []
+    with FileLock(lock).acquire(timeout=0):
+        pass
 
 
 def test_half_merged_file_is_named(lab, capsys):

@@ -129,7 +129,7 @@ def test_seed_that_kills_every_worker_is_given_up(lab, backend):
 
 def test_unknown_backend_is_refused(lab, capsys):
     assert lab.cli("run", "--backend", "spark") == 2
-    assert "unknown backend 'spark': use one of loky, dask, ray, threading" in capsys.readouterr().err
+    assert "unknown backend 'spark': use one of loky, dask, threading" in capsys.readouterr().err
 
 
 def test_threads_do_not_disturb_each_other(lab):
