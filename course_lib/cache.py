@@ -9,8 +9,6 @@ try:
 except ModuleNotFoundError:  # Python 3.10
     import tomli as tomllib
 
-__all__ = ["cache_folder", "source_tree"]
-
 
 def cache_folder() -> Path:
     """The folder in ``COURSE_CACHE``, or else ``course_lib`` in the user's cache folder of this platform."""

@@ -17,6 +17,7 @@ from course_lib.measure import store
 from course_lib.measure.hashing import code_hash, reached
 from course_lib.measure.journal import Journal, Outcome
 from course_lib.measure.sample import number
+from course_lib.tables import Table
 
 __all__ = ["discover", "main", "orphans", "select"]
 
@@ -110,7 +111,7 @@ def _status(chosen: dict[str, Callable], options: argparse.Namespace) -> int:
             rows.append((name, state, "", ""))
     gone = [] if options.names else orphans(chosen, options.package)
     rows += [(f"{file.stem}:{name}", "orphan", "", "") for file, name in gone]
-    _table(rows)
+    print(Table(rows[1:], rows[0]))
     summary = ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "none yet"
     print(f"{_count(len(chosen), 'experiment')}: {summary}")
     _costs(cost)
@@ -132,7 +133,7 @@ def _costs(cost: dict[str, list[float]]) -> None:
     if not cost:
         return
     print()
-    _table(rows)
+    print(Table(rows[1:], rows[0]))
     total, count = sum(map(sum, cost.values())), sum(papers[chapter] for chapter in cost)
     print(f"{_count(len(cost), 'chapter')}: {_duration(total)} on one core")
     if count:
@@ -283,7 +284,7 @@ def _compare(finished: list[_Measuring]) -> None:
             old = str(before[key]) if key in before else "-"
             rows.append((measuring.name, key, old, str(sample), str(len(sample))))
     if len(rows) > 1:
-        _table(rows)
+        print(Table(rows[1:], rows[0]))
 
 
 # ---------------------------------------------------------------------------------------- restamp
@@ -415,12 +416,6 @@ def _folder(package: str) -> Path:
 
 
 # ---------------------------------------------------------------------------------------- printing
-
-
-def _table(rows: list[tuple[str, ...]]) -> None:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _count(number_of: int, what: str) -> str:

@@ -9,8 +9,8 @@ import re
 import pytest
 
 from course_lib.registry import entries, paper
-from tests.house.test_modules import definitions, experiments, public_names
-from tests.house.tree import ROOT, assert_none, files, inside, module_name, parse
+from tests.house.test_modules import public_names
+from tests.house.tree import ROOT, assert_none, definitions, experiments, files, inside, module_name, parse
 
 
 def documented_arguments(docstring: str) -> list[str] | None:

@@ -5,7 +5,17 @@ import importlib
 
 import pytest
 
-from tests.house.tree import ROOT, assert_none, called, files, inside, module_name, parse, parts
+from tests.house.tree import (
+    ROOT,
+    assert_none,
+    definitions,
+    experiments,
+    files,
+    inside,
+    module_name,
+    parse,
+    parts,
+)
 
 MAX_LINES = 500
 MAX_ARGUMENTS = 8
@@ -21,24 +31,9 @@ def public_names(tree: ast.Module) -> list[str] | None:
     return None
 
 
-def experiments(tree: ast.Module) -> list[str]:
-    """The functions marked with ``@experiment(...)``: they are what is public in a file of experiments."""
-    return [
-        definition.name
-        for definition in definitions(tree)
-        for decorator in definition.decorator_list
-        if isinstance(decorator, ast.Call) and called(decorator) == "experiment"
-    ]
-
-
 def is_lazy(tree: ast.Module) -> bool:
     """Whether a module loads its names when they are asked for."""
     return any(d.name == "__getattr__" for d in definitions(tree))
-
-
-def definitions(tree: ast.Module) -> list[ast.FunctionDef | ast.ClassDef]:
-    """The functions and classes at the top of a module."""
-    return [n for n in tree.body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)]
 
 
 def bound_names(tree: ast.Module) -> set[str]:
@@ -65,8 +60,9 @@ def unclear_publics(root) -> list[str]:
         listed = public_names(tree)
         private = any(p.startswith("_") for p in path.relative_to(root / "course_lib").with_suffix("").parts)
         docstring_only = all(isinstance(n, ast.Expr) for n in tree.body)
-        marked = experiments(tree) if path.parent.parent.name == "experiments" else []
-        if path.parent.parent.name == "bench" and path.name != "__init__.py":
+        _, top, *rest = path.relative_to(root).parts
+        marked = experiments(tree) if top == "experiments" else []
+        if top == "bench" and len(rest) > 1 and path.name != "__init__.py":
             marked = ["CASES"]  # the functions that make them are named like the layers that they race
         if listed is None:
             if not marked and not docstring_only and (not private or path.name == "__init__.py"):

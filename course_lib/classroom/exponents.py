@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 from course_lib.measure.sample import t_quantile
 
-__all__ = ["Growth", "growth"]
-
 
 @dataclass(frozen=True)
 class Growth:

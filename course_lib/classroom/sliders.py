@@ -10,13 +10,14 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import matplotlib.pyplot as plt
-from ipywidgets import HTML, Layout, SelectionSlider, SliderStyle, Stack, VBox, jslink
-from matplotlib.figure import Figure
+from course_lib.optional import needs
+
+with needs("book"):
+    import matplotlib.pyplot as plt
+    from ipywidgets import HTML, Layout, SelectionSlider, SliderStyle, Stack, VBox, jslink
+    from matplotlib.figure import Figure
 
 from course_lib.classroom.style import STYLE_SHEET, image_html, png_bytes
-
-__all__ = ["Explore", "explore"]
 
 _DPI = 120
 _MOST_FRAMES = 120
