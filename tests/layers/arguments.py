@@ -74,7 +74,8 @@ def _argument_trials(entry: Entry, right: Any = ()) -> Iterator[tuple[str, str]]
             isinstance(value, (tuple, list)) and len(value) > 0 and not isinstance(value[0], (tuple, list))
         )
         for bad in BAD:
-            fits = _fits(bad, accepted) and not (type(bad) is int and bad < 0 and name not in right)
+            below = type(bad) is int and bad < 0 and float not in accepted and name not in right
+            fits = _fits(bad, accepted) and not below
             if parameter.kind is not parameter.VAR_POSITIONAL:
                 yield _built(cls, good, inputs, name, bad, fits)
             if inside:

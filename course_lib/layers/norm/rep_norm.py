@@ -1,11 +1,12 @@
 """A norm that folds away after training, and attention without a softmax."""
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.fx import Proxy
 
 from course_lib.layers._shapes import (
     require_at_least,
@@ -237,6 +238,13 @@ def fold_rep_bn(norm: RepBN | ProgressiveRepBN, linear: nn.Linear) -> nn.Linear:
     return folded
 
 
+def _no_autocast(x: Tensor) -> AbstractContextManager:
+    """Products in their own precision; symbolic tracing has no device yet, and no autocast."""
+    if isinstance(x, Proxy) or not torch.is_autocast_enabled(x.device.type):
+        return nullcontext()
+    return torch.autocast(x.device.type, enabled=False)
+
+
 def simplified_linear_attention_naive(
     q: Float[Tensor, "b h t k"], k: Float[Tensor, "b h s k"], v: Float[Tensor, "b h s v"], eps: float = 1e-6
 ) -> Float[Tensor, "b h t v"]:
@@ -321,9 +329,7 @@ class SimplifiedLinearAttention(nn.Module):
         self, q: Float[Tensor, "b h t k"], k: Float[Tensor, "b h t k"], v: Float[Tensor, "b h t k"]
     ) -> Float[Tensor, "b h t k"]:
         """The kernel term alone, in the cheaper of its two orders."""
-        device = self.qkv.weight.device.type
-        autocast = torch.is_autocast_enabled(device)
-        with torch.autocast(device, enabled=False) if autocast else nullcontext():
+        with _no_autocast(q):
             return self._attend(wide(q), wide(k), wide(v)).to(v.dtype)
 
     def _attend(
