@@ -395,7 +395,7 @@ def attention_entropy(model: GPT, tokens: Tensor) -> Tensor:
     stream, rows = model.embed(tokens), []
     for block in model.blocks:
         inner = block.attention
-        _, weights = inner.sublayer(inner.norm_in(stream), return_weights=True)
+        _, weights = inner.mixer(inner.norm_in(stream), return_weights=True)
         rows.append(headwise_entropy(weights, causal=True))
         stream = block(stream)
     return torch.stack(rows)
