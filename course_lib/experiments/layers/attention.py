@@ -268,8 +268,8 @@ def shifted_pixels(seed: int) -> dict[str, float]:
     target = data.test.y
     baseline = (target - data.train.y.mean()).square().mean().item()
     layers = {
-        "lambda": partial(LambdaLayer, 32, (8, 8), key_dim=8),
-        "content": partial(LambdaLayer, 32, (8, 8), key_dim=8, position=False),
+        "lambda": partial(LambdaLayer, 32, 4, grid=(8, 8), key_dim=8),
+        "content": partial(LambdaLayer, 32, 4, grid=(8, 8), key_dim=8, position=False),
         "attention": partial(MultiHeadAttention, 32, 4),
     }
     for name, make_layer in layers.items():
@@ -350,17 +350,17 @@ SIDE_BY_SIDE = [
     Variant("multi-head", lambda: MultiHeadAttention(32, 4), "MultiHeadAttention", ("baseline", *GLOBAL)),
     Variant("grouped-query", lambda: GroupedQueryAttention(32, 4, 2), "GroupedQueryAttention", GLOBAL),
     Variant("multi-query", lambda: MultiQueryAttention(32, 4), "MultiQueryAttention", GLOBAL),
-    Variant("Hopfield", lambda: Hopfield(32, num_heads=4), "Hopfield", GLOBAL),
+    Variant("Hopfield", lambda: Hopfield(32, 4), "Hopfield", GLOBAL),
     Variant(
         "Hopfield lookup",
-        lambda: HopfieldLookup(32, 16, num_heads=4),
+        lambda: HopfieldLookup(32, 4, 16),
         "HopfieldLookup",
         ("learned", "pointwise"),
     ),
     Variant("all-attention", lambda: AllAttention(32, 4, 16), "AllAttention", GLOBAL),
     Variant("label attention", lambda: LabelAttention(32, 10, 8), "LabelAttention", GLOBAL),
     Variant("dual attention", lambda: DualAttention(32, 2, 2), "DualAttention", GLOBAL),
-    Variant("lambda layer", lambda: LambdaLayer(32, (4, 4), key_dim=8), "LambdaLayer", GLOBAL),
+    Variant("lambda layer", lambda: LambdaLayer(32, 4, grid=(4, 4), key_dim=8), "LambdaLayer", GLOBAL),
     Variant(
         "subsampled", lambda: SubsampledAttention(32, 4, 2), "SubsampledAttention", (*GLOBAL, "stochastic")
     ),
