@@ -21,7 +21,6 @@ from course_lib.layers.norm import (
     ResidualSublayer,
     RMSNorm,
     SimplifiedLinearAttention,
-    TransformerBlock,
     advance_rep_bn_,
     fold_rep_bn,
     headwise_entropy,
@@ -31,6 +30,7 @@ from course_lib.layers.norm import (
     unselectable_keys,
 )
 from tests.layers.arguments import argument_faults, input_faults, layers_of
+from tests.layers.building import building_faults
 from tests.peers import timm_layers
 
 LAYERS = layers_of("layers/norm")
@@ -77,6 +77,23 @@ def test_what_the_docstrings_promise_to_refuse(call, error, words, monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     with pytest.raises(error, match=words):
         call()
+
+
+OWN = {
+    name: entry for name, entry in LAYERS.items() if name != "ResidualSublayer"
+}  # its mixer is built outside
+
+
+@pytest.mark.parametrize("entry", OWN.values(), ids=OWN)
+def test_it_is_built_for_a_device_and_a_type_and_filled_later(entry):
+    assert building_faults(entry) == []
+
+
+def test_a_residual_sublayer_builds_its_norms_for_the_device_and_leaves_the_mixer():
+    layer = ResidualSublayer(nn.Linear(4, 4), 4, norm="peri", device="meta", dtype=torch.float16)
+    assert {(p.device.type, p.dtype) for p in layer.mixer.parameters()} == {("cpu", torch.float32)}
+    norms = [*layer.norm_in.parameters(), *layer.norm_out.parameters()]
+    assert [(p.device.type, p.dtype) for p in norms] == [("meta", torch.float16)] * 4
 
 
 # -- Precision -----------------------------------------------------------------------------------------
@@ -188,70 +205,6 @@ def test_every_progressive_norm_of_a_network_advances():
     assert (model[0].blend, model[1][0].blend) == (0.5, 0.75)
 
 
-BUILT = {
-    "LayerNorm": lambda **factory: LayerNorm(64, **factory),
-    "bare LayerNorm": lambda **factory: LayerNorm(64, elementwise_affine=False, **factory),
-    "RMSNorm": lambda **factory: RMSNorm(64, **factory),
-    "bare RMSNorm": lambda **factory: RMSNorm(64, elementwise_affine=False, **factory),
-    "BatchNorm": lambda **factory: BatchNorm(64, **factory),
-    "LayerNormRNNCell": lambda **factory: LayerNormRNNCell(64, 64, **factory),
-    "ResidualSublayer": lambda **factory: ResidualSublayer(
-        nn.Linear(64, 64, **factory), 64, norm="peri", **factory
-    ),
-    "TransformerBlock": lambda **factory: TransformerBlock(
-        64, 2, norm="post", activation=nn.PReLU, **factory
-    ),
-    "EvoNormB0": lambda **factory: EvoNormB0(64, **factory),
-    "EvoNormS0": lambda **factory: EvoNormS0(64, **factory),
-    "NormActivationGraph": lambda **factory: NormActivationGraph(64, [("add", 0, 1)], **factory),
-    "RepBN": lambda **factory: RepBN(64, **factory),
-    "ProgressiveRepBN": lambda **factory: ProgressiveRepBN(64, decay_steps=3, **factory),
-    "SimplifiedLinearAttention": lambda **factory: SimplifiedLinearAttention(64, 2, grid=(2, 3), **factory),
-}
-
-
-@pytest.mark.parametrize("build", BUILT.values(), ids=BUILT)
-def test_device_and_dtype_reach_every_parameter_and_buffer(build):
-    state = build(device="meta", dtype=torch.float16).state_dict().values()
-    assert all(value.is_meta for value in state)
-    assert all(value.dtype == torch.float16 for value in state if value.is_floating_point())
-    assert all(p.ndim for p in build().parameters())  # FSDP shards along the first axis
-
-
-@pytest.mark.parametrize("build", BUILT.values(), ids=BUILT)
-def test_built_on_meta_and_reset_it_starts_as_a_fresh_one(build):
-    fresh, late = build(), build(device="meta").to_empty(device="cpu")
-    for value in late.state_dict().values():
-        value.fill_(77)
-    for module in late.modules():
-        if hasattr(module, "reset_parameters"):
-            module.reset_parameters()
-    for name, value in fresh.state_dict().items():
-        got = late.state_dict()[name]
-        if value.numel() < 64 or value.double().std() == 0:
-            assert torch.equal(got, value), name
-        else:
-            assert got.std() == pytest.approx(value.std().item(), rel=0.5), name
-            assert got.mean().abs() < value.std(), name
-
-
-@pytest.mark.parametrize("build", BUILT.values(), ids=BUILT)
-def test_assigning_a_state_leaves_nothing_on_meta(build):
-    fresh, late = build(), build(device="meta")
-    late.load_state_dict(fresh.state_dict(), assign=True)
-    assert not any(value.is_meta for value in [*late.parameters(), *late.buffers()])
-
-
-@pytest.mark.parametrize("build", BUILT.values(), ids=BUILT)
-def test_it_is_built_under_the_default_type_bfloat16(build):
-    try:
-        torch.set_default_dtype(torch.bfloat16)
-        state = build().state_dict()
-    finally:
-        torch.set_default_dtype(torch.float32)
-    assert all(value.dtype == torch.bfloat16 for value in state.values() if value.is_floating_point())
-
-
 # -- Other libraries -----------------------------------------------------------------------------------
 
 
@@ -288,10 +241,19 @@ def test_sync_batch_norm_conversion_finds_every_batch_norm_of_torch():
 
 
 TRACED = {
-    name: build
-    for name, build in BUILT.items()
-    if name not in ("TransformerBlock", "ResidualSublayer", "NormActivationGraph")
-} | {"ResidualSublayer": lambda: ResidualSublayer(nn.Linear(64, 64), 64)}
+    "LayerNorm": lambda: LayerNorm(64),
+    "bare LayerNorm": lambda: LayerNorm(64, elementwise_affine=False),
+    "RMSNorm": lambda: RMSNorm(64),
+    "bare RMSNorm": lambda: RMSNorm(64, elementwise_affine=False),
+    "BatchNorm": lambda: BatchNorm(64),
+    "LayerNormRNNCell": lambda: LayerNormRNNCell(64, 64),
+    "ResidualSublayer": lambda: ResidualSublayer(nn.Linear(64, 64), 64, norm="peri"),
+    "EvoNormB0": lambda: EvoNormB0(64),
+    "EvoNormS0": lambda: EvoNormS0(64),
+    "RepBN": lambda: RepBN(64),
+    "ProgressiveRepBN": lambda: ProgressiveRepBN(64, decay_steps=3),
+    "SimplifiedLinearAttention": lambda: SimplifiedLinearAttention(64, 2, grid=(2, 3)),
+}
 
 
 @pytest.mark.parametrize("training", [True, False])
