@@ -8,6 +8,7 @@
 #   NETWORK=1            make notebooks: let the notebooks reach the network (off by default)
 #   TORCH_INDEX=URL      package index of the torch wheels (Linux default: torch's CPU index)
 #   PORT=8000            make serve
+#   PART=layers          make test: one part of the course, or ground, or browser
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
@@ -59,7 +60,7 @@ $(READY): | $(PY)
 
 notebooks: $(READY) ## execute what changed among the chapters and solutions
 	@$(PY) tools/deps.py
-	@$(MAKE) --no-print-directory $(PARALLEL) --keep-going -f tools/notebooks.mk PY=$(PY) notebooks
+	@$(MAKE) --no-print-directory $(PARALLEL) --keep-going -f tools/notebooks.mk PY=$(PY) PART=$(PART) notebooks
 
 book: notebooks ## the site, in build/html
 	@$(MAKE) --no-print-directory -f tools/notebooks.mk PY=$(PY) site
@@ -92,7 +93,7 @@ lint: $(READY) ## style of the code, and exercises in step with the solutions
 	@$(PY) tools/exercises.py --check
 
 test: lint notebooks ## everything that must hold, the notebooks' outputs included
-	@$(PY) tools/run_tests.py
+	@$(PY) tools/run_tests.py $(if $(PART),--part $(PART)) $(ARGS)
 
 lock: $(READY) ## resolve pyproject.toml anew into requirements.lock
 	@$(PIP_INSTALL) --quiet uv

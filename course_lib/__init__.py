@@ -5,20 +5,14 @@ Every module is an ordinary ``torch.nn.Module``; import it from its chapter::
     from course_lib.layers.norm import LayerNorm
 
 Importing the package loads nothing but this file; a chapter is loaded when it is asked for.
+``dir(course_lib)`` lists the parts, ``dir(course_lib.layers)`` the chapters of one.
 """
 
-import importlib
-
-__all__ = ["__version__"]
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
+if not TYPE_CHECKING:  # a type checker is to see a name that is misspelt
+    from course_lib._lazy import attach
 
-def __getattr__(name: str):
-    """Load a part of the course on first use, so that ``import course_lib`` stays light."""
-    try:
-        return importlib.import_module(f"{__name__}.{name}")
-    except ModuleNotFoundError as error:
-        if error.name != f"{__name__}.{name}":
-            raise
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+    __getattr__, __dir__ = attach(__name__, __path__)

@@ -7,14 +7,13 @@ import re
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
+from functools import cache
 from itertools import groupby
 from pathlib import Path
 
-from course_lib import registry
+from course_lib import __version__, registry
 from course_lib.registry import Entry, Traits
-
-__all__ = ["main"]
 
 WIDTH = 100
 
@@ -40,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         lines = options.command(options)
-    except ValueError as error:
+    except (ValueError, ModuleNotFoundError) as error:
         print(f"course_lib: {error}", file=sys.stderr)
         return 2
     return _write(lines)
@@ -53,16 +52,17 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"course_lib {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
 
-    listing = commands.add_parser("list", help="all objects, chapter by chapter")
+    listing = commands.add_parser("list", help="all public objects, chapter by chapter")
     listing.set_defaults(command=_list, words="")
     finding = commands.add_parser("find", help="objects by words in name, description or paper")
     finding.set_defaults(command=_find)
     finding.add_argument("words", nargs="+", help="all of them must occur")
     for command in listing, finding:
         command.add_argument("--chapter", help="only this chapter, such as layers/norm")
-        traits = command.add_argument_group("traits")
+        traits = command.add_argument_group("traits", "what can have one by an argument counts for both")
         for trait in fields(Traits):
             name = trait.name.replace("_", "-")
             traits.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, help=f"{name} or not")
@@ -116,16 +116,33 @@ def _chosen(words: str, options: argparse.Namespace) -> list[Entry]:
 
 
 def _show(options: argparse.Namespace) -> list[str]:
-    entry = registry.show(options.name)
-    holding = [name for name, holds in asdict(entry.traits).items() if holds]
-    lines = [f"from {entry.module} import {entry.name}", "", *_signature(entry), ""]
-    lines += _wrapped(_plain_text(inspect.getdoc(entry.obj)))
-    lines += ["", "papers"]
+    lines: list[str] = []
+    for entry in registry.show(options.name):
+        lines += [*([""] if lines else []), *_shown(entry)]
+    return lines
+
+
+def _shown(entry: Entry) -> list[str]:
+    lines = [f"from {entry.module} import {entry.name}", "", *_signature(entry)]
+    lines += ["", *_wrapped(_plain_text(entry.doc))] if entry.doc else []
+    if entry.paper_ids:
+        lines += ["", "papers"]
     for paper in map(registry.paper, entry.paper_ids):
         lines += [*_wrapped(f"  {paper.title} ({paper.year})"), f"  {paper.url}"]
-    lines += ["", _heading(f"chapter  {entry.chapter}"), f"page     book/{entry.chapter}.md"]
-    lines += [f"tests    {file}" for file in _test_files(entry)]
-    return [*lines, f"traits   {', '.join(holding).replace('_', '-') or 'none'}"]
+    taught = entry.chapter in registry.chapters()
+    lines += ["", _heading(f"chapter  {entry.chapter}") if taught else f"module   {entry.module}"]
+    if taught:
+        lines += [f"page     book/{entry.chapter}.md", *(f"tests    {file}" for file in _test_files(entry))]
+    if entry.is_layer or entry.can_be:
+        lines.append(f"traits   {_names(entry.always)}")
+        lines += [f"can be   {_names(entry.can_be)}, by an argument"] if entry.can_be else []
+        switched = [trait for trait in entry.traits.holding if trait not in entry.always]
+        lines += [f"example  {_names(switched)}"] if switched else []
+    return lines
+
+
+def _names(traits: list[str]) -> str:
+    return ", ".join(traits).replace("_", "-") or "none"
 
 
 def _papers(options: argparse.Namespace) -> list[str]:
@@ -186,7 +203,12 @@ def _wrapped(text: str) -> list[str]:
 
 def _signature(entry: Entry) -> list[str]:
     """The call, one argument per line where it would be too wide."""
-    signature = inspect.signature(entry.obj)
+    if not callable(entry.obj):
+        return [_cut(f"{entry.name} = {entry.obj!r}".splitlines()[0])]
+    try:
+        signature = inspect.signature(entry.obj)
+    except ValueError:  # an exception takes what its base does
+        return [entry.name]
     if inspect.isclass(entry.obj):
         signature = signature.replace(return_annotation=signature.empty)
     text = _plain_types(f"{entry.name}{signature}")
@@ -222,9 +244,14 @@ def _test_files(entry: Entry) -> Iterator[str]:
     found = [
         file.relative_to(root).as_posix()
         for file in sorted(root.glob(f"tests/{part}/test_{chapter}*.py"))
-        if named.search(file.read_text("utf-8"))
+        if named.search(_text(file))
     ]
     yield from found or [f"tests/{part}/test_{chapter}*.py (in the source tree)"]
+
+
+@cache
+def _text(file: Path) -> str:
+    return file.read_text("utf-8")
 
 
 def _write(lines: list[str]) -> int:

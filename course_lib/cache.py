@@ -1,10 +1,13 @@
-"""Where the course keeps what it made or fetched on this machine and can make or fetch again."""
+"""Where the course writes: into its own source tree, or into the cache of this user."""
 
 import os
 import sys
 from pathlib import Path
 
-__all__ = ["cache_folder"]
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10
+    import tomli as tomllib
 
 
 def cache_folder() -> Path:
@@ -16,3 +19,23 @@ def cache_folder() -> Path:
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "course_lib"
     return Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "course_lib"
+
+
+def source_tree(package: Path | None = None) -> Path | None:
+    """The course's own source tree, in which its commands may write; None for an installed package.
+
+    The package lies directly in it, beside the ``pyproject.toml`` of the project ``course-lib``.
+    A copy in ``site-packages`` has no tree, whatever project is around it; nor has a folder that
+    cannot be written.
+
+    Args:
+        package: the folder of the package; that of ``course_lib`` unless given.
+    """
+    package = (package or Path(__file__).parent).resolve()
+    if {"site-packages", "dist-packages"} & set(package.parts) or not os.access(package, os.W_OK):
+        return None
+    try:
+        project = tomllib.loads((package.parent / "pyproject.toml").read_text("utf-8"))["project"]
+        return package.parent if project["name"].replace("_", "-") == "course-lib" else None
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None  # no such file, or one that describes no project

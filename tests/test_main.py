@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import course_lib
 from course_lib import registry
 from course_lib.__main__ import WIDTH, main
 
@@ -44,19 +45,22 @@ def said(capsys):
 
 
 def test_every_line_of_every_command_fits_into_the_width(said):
-    shown = [["show", name] for name in registry.entries()]
+    shown = [["show", name] for name in dict.fromkeys(entry.name for entry in registry.public())]
+    assert len(shown) > 400
     for words in [["list"], ["papers"], ["find", "norm"], *shown]:
         code, output, errors = said(*words)
         assert (code, errors) == (0, ""), words
         assert [line for line in output.splitlines() if len(line) > WIDTH] == [], words
+        assert ":class:" not in output, words
+        assert "``" not in output, words
 
 
 def test_list_names_every_object_under_its_chapter(said):
     _, output, _ = said("list")
     names = {line.split()[0] for line in output.splitlines() if line.startswith("  ")}
-    assert names == set(registry.entries())
+    assert names == {entry.name for entry in registry.public()}
     assert "layers/norm: Normalization: what, where and whether" in output
-    assert output.splitlines()[-1] == f"{len(registry.entries())} objects"
+    assert output.splitlines()[-1] == f"{len(registry.public())} objects"
 
 
 def test_list_can_be_narrowed_to_a_chapter_and_by_traits(said):
@@ -76,14 +80,6 @@ def test_find_prints_name_chapter_and_summary(said):
     lines = output.splitlines()
     place = lines.index("LayerNormRNNCell  (layers/norm)")
     assert "recurrent network" in lines[place + 1]
-
-
-def test_no_mark_of_restructuredtext_is_printed(said):
-    for name in registry.entries():
-        _, output, _ = said("show", name)
-        assert ":class:" not in output
-        assert "``" not in output
-    assert "`" not in said("list")[1]
 
 
 def test_find_takes_words_in_one_string_or_several(said):
@@ -113,7 +109,50 @@ def test_show_has_signature_description_papers_chapter_tests_and_traits(said):
     assert "  https://arxiv.org/abs/1607.06450" in lines
     assert "chapter  layers/norm: Normalization: what, where and whether" in lines
     assert "page     book/layers/norm.md" in lines
-    assert "traits   permutation-equivariant" in lines
+    assert lines[-1] == "traits   permutation-equivariant"
+
+
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [
+        ("KVCache", "course_lib.layers.attention"),
+        ("fit", "course_lib.training.loop"),
+        ("CYCLE", "course_lib.classroom.style"),
+        ("ClaimDrift", "course_lib.classroom.claims"),
+    ],
+)
+def test_show_has_what_is_not_registered_too(said, name, module):
+    code, output, _ = said("show", name)
+    assert code == 0
+    assert output.startswith(f"from {module} import {name}\n")
+    assert "papers" not in output.splitlines()
+
+
+def test_show_tells_traits_of_the_class_from_those_of_its_example(said):
+    lines = said("show", "GroupedQueryAttention")[1].splitlines()
+    assert lines[-3:] == [
+        "traits   none",
+        "can be   causal, stochastic, by an argument",
+        "example  causal",
+    ]
+    found = said("find", "attention", "--causal")[1]
+    assert "MultiHeadAttention  (layers/attention)" in found
+    assert "LabelAttention" not in found
+    assert "MultiHeadAttention" in said("find", "attention", "--no-causal")[1]
+    assert "LIFNeuron" not in said("find", "spike", "--no-causal")[1]
+
+
+def test_show_prints_every_object_of_a_name(said):
+    output = said("show", "load")[1]
+    assert "from course_lib.data import load" in output
+    assert "from course_lib.specimens import load" in output
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--version"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out == f"course_lib {course_lib.__version__}\n"
 
 
 def test_show_names_test_files_that_exist_and_name_the_object(said):
@@ -191,6 +230,13 @@ def test_it_works_without_the_extras():
     done = run("list", code=f"import sys; sys.modules.update(dict.fromkeys({EXTRAS!r})); " + AS_MODULE)
     assert (done.returncode, done.stderr) == (0, "")
     assert "LayerNorm" in done.stdout
+
+
+def test_what_needs_an_extra_says_how_to_get_it():
+    done = run("show", "explore", code=f"import sys; sys.modules['matplotlib'] = None; {AS_MODULE}")
+    expected = 'course_lib: matplotlib is not installed: pip install ".[book]" in the source tree'
+    assert done.returncode == 2
+    assert done.stderr.startswith(expected)
 
 
 def test_help_loads_neither_torch_nor_the_chapters():

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+import course_lib
 from course_lib import registry
 from course_lib.registry import (
     chapters,
@@ -13,6 +14,7 @@ from course_lib.registry import (
     implements,
     paper,
     papers,
+    public,
     registered,
     show,
 )
@@ -20,15 +22,23 @@ from course_lib.registry import (
 
 @pytest.fixture
 def shelf(monkeypatch):
-    """An empty registry, so that what a test registers is gone after it."""
+    """An empty library, so that what a test registers is gone after it."""
     entries()  # the library registers itself now and not into the empty shelf
     monkeypatch.setattr(registry, "_entries", {})
+    monkeypatch.setattr(registry, "public", lambda: list(registry._entries.values()))
     return registry._entries
 
 
 def toy(name, doc="A toy layer.", module="course_lib.layers.toy"):
     """A class as if it were defined in a chapter of the library."""
     return type(name, (), {"__doc__": doc, "__module__": module})
+
+
+def toy_function(name, module="course_lib.layers.toy"):
+    """A function as if it were defined in a chapter of the library."""
+    exec(f"def {name}(x): ...", namespace := {})
+    namespace[name].__module__ = module
+    return namespace[name]
 
 
 def test_every_paper_has_a_chapter_and_an_arxiv_number():
@@ -88,21 +98,36 @@ def test_a_public_name_can_be_taken_only_once(shelf):
     implements("peri-ln")(toy("Planted"))
     with pytest.raises(ValueError, match=r"'Planted' is taken by course_lib\.layers\.toy"):
         implements("peri-ln")(toy("Planted", module="course_lib.models.other"))
-    assert show("Planted").module == "course_lib.layers.toy"
+    with pytest.raises(ValueError, match="is taken"):  # a function is not told from a class by its name
+        implements("peri-ln")(toy_function("Planted", module="course_lib.models.other"))
+    assert [entry.module for entry in shelf.values()] == ["course_lib.layers.toy"]
 
 
-def test_two_files_of_one_chapter_cannot_share_a_name(shelf):
-    implements("peri-ln")(toy("Planted", module="course_lib.layers.toy.one"))
+@pytest.mark.parametrize("make", ["class", "function"])
+def test_two_files_of_one_chapter_cannot_share_a_name(shelf, make):
+    make = {"class": toy, "function": toy_function}[make]
+    implements("peri-ln")(make("planted", module="course_lib.layers.toy.one"))
     with pytest.raises(ValueError, match="is taken"):
-        implements("peri-ln")(toy("Planted", module="course_lib.layers.toy.two"))
+        implements("peri-ln")(make("planted", module="course_lib.layers.toy.two"))
+
+
+def test_functions_of_two_chapters_share_a_name_and_keep_apart(shelf):
+    for chapter in ("toy", "other"):
+        implements("peri-ln")(toy_function("effective_rank", module=f"course_lib.layers.{chapter}"))
+    implements("peri-ln")(toy_function("alone"))
+    assert list(entries()) == ["alone", "layers/other:effective_rank", "layers/toy:effective_rank"]
+    assert registered("effective_rank", "layers/toy").module == "course_lib.layers.toy"
+    assert registered("effective_rank", "layers/third") is None
+    assert [e.chapter for e in find("effective rank")] == ["layers/other", "layers/toy"]
 
 
 def test_running_a_definition_again_replaces_its_entry(shelf):
     first, second = toy("Planted"), toy("Planted")
     implements("peri-ln")(first)
     implements("peri-ln", causal=True)(second)
-    assert shelf["Planted"].obj is second
-    assert shelf["Planted"].traits.causal
+    (entry,) = shelf.values()
+    assert entry.obj is second
+    assert entry.traits.causal
 
 
 def test_the_decorator_returns_the_object_itself(shelf):
@@ -120,15 +145,14 @@ def test_an_entry_knows_its_chapter_also_in_a_folder_of_files(shelf):
 def test_a_summary_is_the_whole_first_sentence_on_one_line(shelf):
     implements("peri-ln")(toy("Long", doc="One sentence\n    over two lines.\n\n    And more."))
     implements("peri-ln")(toy("Bare", doc=None))
-    assert shelf["Long"].summary == "One sentence over two lines."
-    assert shelf["Bare"].summary == ""
+    assert [entry.summary for entry in shelf.values()] == ["One sentence over two lines.", ""]
 
 
 def test_exceptions_are_kept_apart_from_the_callers_dictionary(shelf):
     reasons = {"export": "draws random numbers"}
     implements("peri-ln", exceptions=reasons)(toy("Planted"))
     reasons.clear()
-    assert shelf["Planted"].exceptions == {"export": "draws random numbers"}
+    assert [entry.exceptions for entry in shelf.values()] == [{"export": "draws random numbers"}]
 
 
 def test_only_objects_with_an_example_are_layers(shelf):
@@ -182,16 +206,74 @@ def test_find_filters_by_traits_present_and_absent(shelf):
     assert [e.name for e in find("toy", causal=False)] == ["Free"]
 
 
-def test_find_without_words_gives_everything():
-    assert {e.name for e in find("")} == set(entries())
+def test_a_word_is_found_where_a_word_starts_and_a_short_one_as_a_whole(shelf):
+    implements("peri-ln")(toy("LeakyReLU", doc="Some linear pieces, as in a KAN."))
+    for words in ("relu", "ReLU", "leaky", "leakyrelu", "line", "piece", "kan", "KAN", "kans", "linear KANs"):
+        assert [e.name for e in find(words)] == ["LeakyReLU"], words
+    for words in ("som", "SOM", "lin", "KA", "near", "SOME", "aky", "kant"):
+        assert find(words) == [], words
 
 
-def test_show_suggests_the_nearest_name():
-    assert show("LayerNorm").name == "LayerNorm"
+def test_traits_of_a_class_are_apart_from_those_of_its_example(shelf):
+    class Switched(toy("Base")):
+        forward = None
+
+        def __init__(self, dim, causal=False, dropout=0.0): ...
+
+    Switched.__module__ = "course_lib.layers.toy"
+    implements("peri-ln", causal=True)(Switched)
+    implements("relu-revival", permutation_equivariant=True)(type("Free", (Switched,), {}))
+    free, switched = find("")
+    assert (switched.always, switched.can_be) == ([], ["causal", "stochastic"])
+    assert (free.always, free.can_be) == ([], ["causal", "stochastic", "permutation_equivariant"])
+    assert len(find("", causal=True)) == len(find("", causal=False)) == 2
+    assert [e.name for e in find("", permutation_equivariant=True)] == ["Free"]
+    assert len(find("", mixes_batch=True)) == 0
+
+
+def test_find_without_words_gives_everything_public():
+    names = [entry.name for entry in find("")]
+    assert {*names} == {entry.name for entry in public()}
+    assert {*names} > {entry.name for entry in entries().values()}
+    assert {*names} > {"KVCache", "fit", "check_layer", "CYCLE"}
+    assert not [name for name in names if name.startswith("_")]
+
+
+def test_show_has_every_object_of_a_name_and_suggests_the_nearest():
+    assert [e.module for e in show("LayerNorm")] == ["course_lib.layers.norm"]
+    assert {"course_lib.data", "course_lib.specimens"} < {e.module for e in show("load")}
     with pytest.raises(ValueError, match=r"nothing is called 'layernorm'; did you mean LayerNorm"):
         show("layernorm")
     with pytest.raises(ValueError, match=r"nothing is called 'LayrNorm'; did you mean LayerNorm"):
         show("LayrNorm")
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("__all__ = ['b', 'a']\ndef a(): ...\ndef b(): ...\ndef c(): ...", ["b", "a"]),
+        ("from os import path as path, sep as s, name\ndef a(): ...\nclass _B: ...", ["path", "a"]),
+        ("A, _B = 1, 2\nC: int = 3\nif True:\n    D = 4\nimport os", ["A", "C"]),
+        ("from os import path as path\nfrom os import path as path", ["path"]),
+    ],
+)
+def test_public_names_are_read_from_the_text_of_a_module(monkeypatch, tmp_path, text, names):
+    (tmp_path / "toy_of_names.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    registry.public_names.cache_clear()
+    assert registry.public_names("toy_of_names") == tuple(names)
+    (tmp_path / "toy_of_names.pyi").write_text("from .inside import lazy as lazy")
+    registry.public_names.cache_clear()
+    assert registry.public_names("toy_of_names") == ("lazy",)
+
+
+def test_dir_lists_parts_and_chapters():
+    assert {"layers", "training", "models", "data", "classroom"} < {*dir(course_lib)}
+    assert {"norm", "attention"} < {*dir(course_lib.layers)}
+    assert "_shapes" not in dir(course_lib.layers)
+    assert course_lib.layers.norm.LayerNorm is show("LayerNorm")[0].obj
+    with pytest.raises(AttributeError, match=r"'course_lib\.layers' has no attribute 'nothing'"):
+        course_lib.layers.nothing  # noqa: B018
 
 
 def test_entries_come_from_the_library_and_are_sorted_by_name():
@@ -203,7 +285,7 @@ def test_entries_come_from_the_library_and_are_sorted_by_name():
 def test_what_entries_returns_is_a_copy(shelf):
     implements("peri-ln")(toy("Planted"))
     entries().clear()
-    assert "Planted" in entries()
+    assert list(entries()) == ["Planted"]
 
 
 def test_find_papers_by_title_number_year_and_chapter():
@@ -235,7 +317,7 @@ def test_a_chapter_that_fails_to_import_is_not_silently_skipped(monkeypatch):
 
 
 def test_a_registered_name_is_found_without_loading_anything():
-    assert registered("NoSuchThing") is None
+    assert registered("NoSuchThing", "layers/norm") is None
     from course_lib.layers.norm import LayerNorm
 
-    assert registered("LayerNorm").obj is LayerNorm
+    assert registered("LayerNorm", "layers/norm").obj is LayerNorm

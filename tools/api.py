@@ -1,24 +1,19 @@
-"""Pages of the catalogue: each public object with its signature, its docstring, papers and traits."""
+"""Pages of the catalogue: public objects as Sphinx's autodoc describes them, with their papers and traits."""
 
-import ast
 import html
 import importlib
 import inspect
 import re
-import textwrap
 from dataclasses import asdict
-from functools import cache
 from types import ModuleType
 from typing import Any
 
 from contents import Contents
-from sphinx.ext.napoleon import Config, GoogleDocstring
 
 from course_lib import registry
 
-__all__ = ["api_page", "escape", "link", "module_page", "paper_link", "plain", "target"]
+__all__ = ["api_page", "escape", "link", "link_names", "module_page", "paper_link", "plain", "target"]
 
-_NAPOLEON = Config(napoleon_use_param=True, napoleon_use_rtype=False, napoleon_use_ivar=True)
 _ROLE = re.compile(r":(?:py:)?(?:func|class|meth|mod|attr|data|exc|obj):`~?(?P<name>[^`]+)`")
 # Methods that every module has; their docstrings say nothing about the layer.
 _ORDINARY = {"extra_repr", "reset_parameters"}
@@ -39,19 +34,20 @@ def _public_module(obj: Any) -> str:
     parts = obj.__module__.split(".")
     for length in range(2, len(parts) + 1):
         module = ".".join(parts[:length])
-        if obj.__name__ in getattr(importlib.import_module(module), "__all__", ()):
+        if obj.__name__ in registry.public_names(module):
             return module
     return obj.__module__
 
 
 def api_page(contents: Contents, chapter: str) -> str:
-    """The page of one chapter: every public object in the order of the chapter's ``__all__``."""
+    """The page of one chapter: every public object in the order of the chapter."""
     module = importlib.import_module("course_lib." + chapter.replace("/", "."))
     title = registry.chapters()[chapter].title
     lines = [f"# In the library: {title}", "", _first_paragraph(module), ""]
     if chapter in contents.finished:
         lines += [f"Taught in {{doc}}`/{chapter}`.", ""]
-    lines += ["```python", f"from {module.__name__} import {module.__all__[0]}  # and so on", "```", ""]
+    first = registry.public_names(module.__name__)[0]
+    lines += ["```python", f"from {module.__name__} import {first}  # and so on", "```", ""]
     return "\n".join([*lines, *_objects(contents, module, f"catalogue/{chapter}")])
 
 
@@ -72,7 +68,7 @@ def module_page(contents: Contents, page: str, title: str, modules: list[str]) -
 
 def _objects(contents: Contents, module: ModuleType, page: str, heading: str = "##") -> list[str]:
     lines = []
-    for name in dict.fromkeys(module.__all__):
+    for name in registry.public_names(module.__name__):
         obj = getattr(module, name)
         if (inspect.isclass(obj) or inspect.isfunction(obj)) and _home(obj, module):
             lines += _object(contents, name, obj, page, heading)
@@ -91,14 +87,15 @@ def _neighbours(private: str, public: str) -> bool:
 
 
 def _object(contents: Contents, name: str, obj: Any, page: str, heading: str) -> list[str]:
-    kind = "class" if inspect.isclass(obj) else "function"
-    body = docstring_rst(obj, contents)
-    if kind == "class":
-        for method_name, method in _methods(obj):
-            docs = docstring_rst(method, contents)
-            body += "\n\n" + _directive("method", f"{method_name}{_signature(method)}", docs)
-    rst = _directive(kind, f"{name}{_signature(obj)}", body, module=_public_module(obj))
-    lines = [f"{heading} {name}", "", "````{eval-rst}", rst, "````", ""]
+    lines = [f"{heading} {name}", "", "```{eval-rst}"]
+    if inspect.isclass(obj):
+        methods = [n for n, f in vars(obj).items() if inspect.isfunction(f) and n[0] != "_"]
+        lines += [f".. autoclass:: {target(obj)}"]
+        if shown := [n for n in methods if n not in _ORDINARY]:
+            lines += [f"   :members: {', '.join(shown)}", "   :undoc-members:"]
+    else:
+        lines += [f".. autofunction:: {target(obj)}"]
+    lines += ["```", ""]
     entry = contents.entries.get(name)
     if entry is not None and entry.obj is obj:
         lines += [_facts(entry, page), ""]
@@ -117,27 +114,14 @@ def _facts(entry: registry.Entry, page: str) -> str:
     return f"Paper: {papers}" + (f"  \nTraits: {', '.join(holding)}" if holding else "")
 
 
-def _directive(kind: str, signature: str, body: str, module: str = "") -> str:
-    lines = [f".. py:{kind}:: {signature}"] + ([f"   :module: {module}"] if module else [])
-    return "\n".join([*lines, "", textwrap.indent(body, "   ")])
+def link_names(lines: list[str]) -> None:
+    """In a docstring, make links of names that are in the catalogue, and code of others, in place."""
+    lines[:] = _ROLE.sub(_reference, "\n".join(lines)).split("\n")
 
 
-def _methods(cls: type) -> list[tuple[str, Any]]:
-    """Public methods that the class itself defines; ``forward`` first."""
-    own = [(n, f) for n, f in vars(cls).items() if inspect.isfunction(f) and not n.startswith("_")]
-    return sorted((m for m in own if m[0] not in _ORDINARY), key=lambda m: m[0] != "forward")
-
-
-def docstring_rst(obj: Any, contents: Contents) -> str:
-    """The docstring as reStructuredText; names of objects in the catalogue become links, others code."""
-    text = inspect.cleandoc(obj.__doc__ or "")
-    text = _ROLE.sub(lambda match: _reference(match["name"], contents), text)
-    return str(GoogleDocstring(text, _NAPOLEON)).strip()
-
-
-def _reference(name: str, contents: Contents) -> str:
-    entry = contents.entries.get(name.split(".")[-1])
-    return f":py:obj:`{entry.name} <{target(entry.obj)}>`" if entry else f"``{name}``"
+def _reference(match: re.Match) -> str:
+    entry = registry.entries().get(match["name"].split(".")[-1])
+    return f":py:obj:`{entry.name} <{target(entry.obj)}>`" if entry else f"``{match['name']}``"
 
 
 def plain(rst: str) -> str:
@@ -153,44 +137,3 @@ def _first_paragraph(module: ModuleType) -> str:
 def escape(text: str) -> str:
     """Plain text for a MyST page or table cell: no character of it is markup."""
     return re.sub(r"([\\`*_{}\[\]<>#|$~^])", r"\\\1", text)
-
-
-@cache
-def _definitions(module: str) -> dict[str, ast.AST]:
-    """All functions and classes of a module by qualified name, as written."""
-    found: dict[str, ast.AST] = {}
-
-    def visit(node: ast.AST, prefix: str) -> None:
-        for child in ast.iter_child_nodes(node):
-            if isinstance(child, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
-                found[prefix + child.name] = child
-                visit(child, f"{prefix}{child.name}.")
-
-    visit(ast.parse(inspect.getsource(importlib.import_module(module))), "")
-    return found
-
-
-def _signature(obj: Any) -> str:
-    """The signature as the source writes it: ``(x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]``."""
-    name = obj.__qualname__ + (".__init__" if inspect.isclass(obj) else "")
-    node = _definitions(obj.__module__).get(name)
-    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):  # a dataclass, or inherited
-        return _inspected(obj)
-    arguments = node.args
-    leading = arguments.posonlyargs or arguments.args
-    if leading and leading[0].arg in ("self", "cls"):
-        leading.pop(0)
-    result = "" if node.returns is None or inspect.isclass(obj) else f" -> {ast.unparse(node.returns)}"
-    return f"({ast.unparse(arguments)}){result}"
-
-
-def _inspected(obj: Any) -> str:
-    try:
-        signature = inspect.signature(obj)
-    except (TypeError, ValueError):
-        return "()"
-    names = [
-        str(p.replace(annotation=p.empty, default=p.empty)) + ("" if p.default is p.empty else "=...")
-        for p in signature.parameters.values()
-    ]
-    return f"({', '.join(names)})"

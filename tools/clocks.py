@@ -12,23 +12,16 @@ from api import escape
 from contents import Contents
 
 from course_lib import registry
-from course_lib.classroom.growth import growth
+from course_lib.classroom import growth
 from course_lib.compare import times as store
-from course_lib.compare.catalogue import cases
+from course_lib.compare.catalogue import cases, chapters_side_by_side
 from course_lib.compare.clock import Median
 from course_lib.compare.contest import Case, Lap
-from course_lib.compare.rows import Row, chapters_side_by_side, rows
+from course_lib.compare.rows import Row, rows
 from course_lib.compare.table import accuracy_words, time_words
-
-__all__ = ["bench_page", "which_layer"]
+from course_lib.tables import Table
 
 OLD = '<span class="stale" title="the code has changed since this was measured">†</span>'
-
-
-def table(head: Iterable[str], body: Iterable[Iterable[str]]) -> str:
-    """A Markdown table; cells must not hold line breaks."""
-    head = list(head)
-    return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *body])
 
 
 # ---------------------------------------------------------------------------------- against the clock
@@ -69,7 +62,7 @@ def bench_page() -> str:
             "*Kept* are the bytes that the forward pass stores for the backward pass, *peak* the most that",
             "torch gave out at once in both.",
             "",
-            _filterable("bench-races", table(head, _races(measured))),
+            _filterable("bench-races", Table(_races(measured), head).markdown),
             "",
         ]
     if any(store.case_state(case, entry) == "stale" for _, case, entry in measured):
@@ -94,7 +87,7 @@ def _places(entries: Iterable[dict]) -> list[str]:
 
 def _summary(measured: list[tuple[str, Case, dict]]) -> str:
     head = ["Object", "Size", "Forward", "With backward", "Time grows by", "Kept bytes grow by", "Why"]
-    rows = table(head, (_summary_row(*row) for row in measured))
+    rows = Table((_summary_row(*row) for row in measured), head).markdown
     return f":::{{div}} names-whole\n:name: bench-summary\n\n{rows}\n:::\n"
 
 
@@ -123,9 +116,9 @@ def _object(chapter: str, name: str) -> str:
 
 
 def _linked(chapter: str, name: str) -> str:
-    module = importlib.import_module(f"course_lib.{chapter.replace('/', '.')}")
-    if name in module.__all__:
-        return api.link(getattr(module, name))
+    module = f"course_lib.{chapter.replace('/', '.')}"
+    if name in registry.public_names(module):
+        return api.link(getattr(importlib.import_module(module), name))
     entry = registry.entries().get(name)  # from another chapter
     return api.link(entry.obj) if entry else f"`{name}`"
 
@@ -207,7 +200,7 @@ def which_layer(contents: Contents) -> str:
         _facet("Properties", "choice"),
     ]
     lines += [
-        _filterable("layer-table", table(head, map(_layer_row, found))),
+        _filterable("layer-table", Table(map(_layer_row, found), head).markdown),
         "",
         "- **Parameters** are what training changes, **operations** what one example takes: multiply-adds",
         "  of matrix products, convolutions and Fourier transforms, and one for each element of all else.",

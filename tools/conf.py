@@ -4,6 +4,7 @@ import hashlib
 import os
 from pathlib import Path
 
+from api import link_names
 from jupyter_book.config import get_final_config
 from sphinx.application import Sphinx
 
@@ -19,6 +20,16 @@ globals().update(_config)
 html_theme_options = _config["html_theme_options"]
 html_static_path = _config["html_static_path"]
 html_extra_path = ["_extra"]
+
+# The catalogue: signatures as they are written, docstrings in Google's style, no words of the base classes.
+extensions = [*_config["extensions"], "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+autodoc_preserve_defaults = True
+autodoc_typehints_format = "short"
+autodoc_member_order = "bysource"
+autodoc_inherit_docstrings = False
+napoleon_use_rtype = False
+napoleon_use_ivar = True
+python_maximum_signature_line_length = 88
 
 # Annotations in signatures name types of torch and jaxtyping, which have no page here.
 # "Raises:" names exceptions of Python.
@@ -69,6 +80,8 @@ html_context = {**_config["html_context"], "static_files": _static.hexdigest()}
 
 def setup(app: Sphinx) -> None:
     """Settings for which Sphinx has no configuration value."""
+    # After Napoleon has read the docstring, which does so at the usual priority.
+    app.connect("autodoc-process-docstring", lambda *arguments: link_names(arguments[-1]), priority=900)
     # It numbers sections when all pages are read, so these may be read in parallel; it does not say so.
     app.extensions["sphinx_multitoc_numbering"].parallel_read_safe = True
     # The bundle looks for its fonts beside itself and asks RequireJS where that is, which does not know.

@@ -4,6 +4,7 @@ python tools/execute.py book/layers/norm.md build/notebooks/layers/norm.ipynb [-
 """
 
 import argparse
+import importlib.util
 import re
 import sys
 import tempfile
@@ -15,6 +16,7 @@ import quick_import  # noqa: F401
 # isort: split
 import jupytext
 import nbformat
+from deps import deps_file, seen_now
 from jupyter_client.manager import AsyncKernelManager
 from kernel_env import kernel_environment
 from nbclient import NotebookClient
@@ -42,9 +44,13 @@ def convert(source: Path, target: Path, *, execute: bool = True) -> float:
     notebook.metadata.pop("jupytext", None)
     number_cells(notebook)
     mark_volatile(notebook)
-    if execute:
-        run(notebook, source)
     target.parent.mkdir(parents=True, exist_ok=True)
+    if execute:
+        read = run(notebook, source)
+        if target.is_relative_to("build/notebooks"):
+            deps_file(target).parent.mkdir(parents=True, exist_ok=True)
+            deps_file(target).write_text(seen_now(read, Path.cwd()), "utf-8")
+            deps_file(target).with_suffix(".seconds").write_text(f"{time.perf_counter() - start:.1f}\n")
     partial = target.with_suffix(".partial")
     nbformat.write(notebook, partial)
     partial.replace(target)
@@ -66,8 +72,8 @@ def mark_volatile(notebook: nbformat.NotebookNode) -> None:
             cell.metadata["tags"] = [*tags, "nbval-ignore-output"]
 
 
-def run(notebook: nbformat.NotebookNode, source: Path) -> None:
-    """Execute all cells in place, in an empty folder of their own."""
+def run(notebook: nbformat.NotebookNode, source: Path) -> list[str]:
+    """Execute all cells in place, in an empty folder of their own; return what they read of the library."""
     with tempfile.TemporaryDirectory() as folder:
         client = NotebookClient(
             notebook,
@@ -79,15 +85,24 @@ def run(notebook: nbformat.NotebookNode, source: Path) -> None:
             resources={"metadata": {"path": folder}},
         )
         try:
-            client.execute(env=kernel_environment())
+            client.execute(env=kernel_environment(Path(folder, "reads.log")))
         except CellExecutionError:
             fail(notebook, source, "raised")
         except CellTimeoutError as error:
             raise CellError(f"{source}: a cell ran for more than {CELL_TIMEOUT} s\n{error}") from None
+        read = Path(folder, "reads.log").read_text("utf-8").splitlines()
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             if output.get("name") == "stderr" and (warning := WARNING_LINE.search(output["text"])):
                 raise CellError(f"{place(cell, source)} printed a warning:\n{warning.group()}")
+    return sorted({source_of(path) for path in read})
+
+
+def source_of(path: str) -> str:
+    """The file that somebody wrote, relative to the repository: a module may be read from its cache."""
+    if path.endswith(".pyc"):
+        path = importlib.util.source_from_cache(path)
+    return path.removeprefix(f"{Path.cwd()}/")
 
 
 def through_files(folder: str) -> Config:

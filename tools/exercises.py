@@ -10,82 +10,26 @@ its first line says ``*10 minutes · ●○○*``, and its last code cell calls 
 
 import argparse
 import ast
-import json
 import re
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
-import yaml
+import quick_import  # noqa: F401
+
+# isort: split
+import jupytext
+from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parents[1]
 MARKER = "# solution"
 NOTE = "<!-- Generated from solutions/{} by `make exercises`: change that file, not this one. -->"
-FOLDED = "jupyter: {source_hidden: true}"  # in JupyterLab, as the tag hide-input folds a cell in the book
+HEADER = re.compile(r"\A---\n.*?^---\n", re.MULTILINE | re.DOTALL)
 EFFORT = re.compile(r"\*\d+ minutes · (●○○|●●○|●●●)\*")
 
 
 class FormatError(ValueError):
     """A solution notebook that breaks one of the rules; says which one, and where."""
-
-
-@dataclass
-class Cell:
-    """A piece of a MyST text notebook; the pieces in their order make up the whole file."""
-
-    kind: str  # "header", "markdown" or "code"
-    lines: list[str]
-    line: int  # of its first line in the file
-
-    @property
-    def start(self) -> int:
-        """The number of lines before the code: the fence and its options."""
-        if self.kind != "code":
-            return 0
-        if self.lines[1] == "---":
-            return self.lines.index("---", 2) + 1
-        return next(i for i, text in enumerate(self.lines) if i and not text.startswith(":"))
-
-    @property
-    def code(self) -> str:
-        """The Python of a code cell."""
-        return "\n".join(self.lines[self.start : -1])
-
-    @property
-    def tags(self) -> list[str]:
-        """The tags, of code cells and of markdown cells that begin with ``+++ {"tags": [...]}``."""
-        if self.kind == "code":
-            options = [line.removeprefix(":") for line in self.lines[1 : self.start] if line != "---"]
-            return (yaml.safe_load("\n".join(options)) or {}).get("tags", [])
-        if self.kind == "markdown" and self.lines[0].startswith("+++ {"):
-            return json.loads(self.lines[0].removeprefix("+++")).get("tags", [])
-        return []
-
-
-def split(text: str) -> list[Cell]:
-    """The front matter, markdown cells and code cells of a MyST text notebook."""
-    lines = text.splitlines()
-    end = lines.index("---", 1) + 1 if lines[:1] == ["---"] else 0
-    cells = [Cell("header", lines[:end], 1)]
-    fence = ""
-    for number, line in enumerate(lines[end:], end + 1):
-        opening = re.match(r"(`{3,}|~{3,})", line)
-        if fence:
-            cells[-1].lines.append(line)
-            if line.rstrip() == fence:
-                fence = ""
-                if cells[-1].kind == "code":
-                    cells.append(Cell("markdown", [], number + 1))
-            continue
-        if opening:
-            fence = opening[0]
-        if re.match(r"`{3,}\{code-cell\}", line):
-            cells.append(Cell("code", [line], number))
-        elif cells[-1].kind != "markdown" or line.split(" ")[0] == "+++":
-            cells.append(Cell("markdown", [line], number))
-        else:
-            cells[-1].lines.append(line)
-    return [cell for cell in cells if cell.lines]
 
 
 def cut(code: str) -> str:
@@ -118,101 +62,95 @@ def cut(code: str) -> str:
 
 def generate(text: str, name: str = "part/chapter.md") -> str:
     """The exercise notebook of a solution notebook; ``name`` is its path inside ``solutions``."""
+    notebook, place = jupytext.reads(text, fmt="md:myst"), 0
     try:
-        cells, where = [], 1
-        for cell in split(text):
-            where = cell.line
-            if "solution" in cell.tags:
-                _require_no_heading(cell)
-                _drop_blank_end(cells)
-            else:
-                cells.append(_without_solution(cell))
-        where = 1
-        if _retitle(cells, name) != 1:
+        kept = []
+        for cell in notebook.cells:
+            place = max(place, text.find(cell.source, place))
+            cell.metadata["line"] = text.count("\n", 0, place) + 1
+            if "solution" not in cell.metadata.get("tags", []):
+                kept.append(_without_solution(cell))
+            elif cell.cell_type == "markdown" and (swallowed := [line for _, line in _headings(cell)]):
+                # A text lasts until the next `+++` or code cell; a statement in it would be dropped with it.
+                raise FormatError(f"the solution's text swallows {swallowed[0]!r}: end it with a line '+++'")
+        if sum(_retitle(cell, name) for cell in kept) != 1:
+            place = 0
             raise FormatError("there must be one title '# Solutions: ...'")
-        for title, line, section in _sections(cells):
-            where = line
-            _require_exercise(title, section)
+        for heading, line, section in _sections(kept):
+            place = _start_of(line, text)
+            _require_exercise(heading, section)
     except (SyntaxError, ValueError) as error:
-        raise FormatError(f"solutions/{name}, line {where}: {error}") from error
-    return "\n".join(line for cell in cells for line in cell.lines).rstrip() + "\n"
+        line = text.count("\n", 0, place) + 1
+        raise FormatError(f"solutions/{name}, line {line}: {error}") from error
+    for cell in kept:
+        del cell.metadata["line"]
+    notebook.cells = kept
+    header = HEADER.match(text)
+    body = HEADER.sub("", jupytext.writes(notebook, fmt="md:myst"))
+    title = re.sub(r"^title: Solutions: ", "title: Exercises: ", header[0] if header else "", flags=re.M)
+    return f"{title}{body.rstrip()}\n"  # the header as it was: not with the version of jupytext
 
 
-def _require_no_heading(cell: Cell) -> None:
-    """A text lasts until the next ``+++`` or code cell; a statement inside it would be dropped with it."""
-    fence = False
-    for number, line in enumerate(cell.lines):
-        fence ^= line.startswith(("```", "~~~"))
-        if cell.kind == "markdown" and not fence and line.startswith("## "):
-            raise FormatError(
-                f"the solution's text swallows {line!r}: end it with a line '+++' (line {cell.line + number})"
-            )
+def _start_of(line: int, text: str) -> int:
+    return len("".join(text.splitlines(keepends=True)[: line - 1]))
 
 
-def _drop_blank_end(cells: list[Cell]) -> None:
-    """Of the blank lines before and after a dropped cell, keep those after."""
-    lines = cells[-1].lines if cells and cells[-1].kind == "markdown" else []
-    while lines and not lines[-1].strip():
-        lines.pop()
-
-
-def _without_solution(cell: Cell) -> Cell:
-    if cell.kind != "code":
+def _without_solution(cell: NotebookNode) -> NotebookNode:
+    if cell.cell_type != "code":
         return cell
-    folded = "hide-input" in cell.tags
-    if "@mistake(" in cell.code and not (folded and cell.code.lstrip().startswith("#")):
+    folded = "hide-input" in cell.metadata.get("tags", [])
+    if "@mistake(" in cell.source and not (folded and cell.source.startswith("#")):
         # A folded cell still shows its first line.
         raise FormatError("mistakes give the answer away: tag their cell hide-input, begin it with a comment")
-    options = cell.lines[1 : cell.start]
-    if folded and options[0] == "---":
-        options.insert(1, FOLDED)
-    elif folded:
-        options.insert(0, f":{FOLDED}")
-    code = cut(cell.code) if MARKER in cell.code else cell.code
-    return Cell("code", [cell.lines[0], *options, *code.splitlines(), cell.lines[-1]], cell.line)
+    if folded:  # in JupyterLab, as the tag folds it in the book
+        cell.metadata["jupyter"] = {"source_hidden": True}
+    if MARKER in cell.source:
+        cell.source = cut(cell.source)
+    return cell
 
 
-def _retitle(cells: list[Cell], name: str) -> int:
-    """Turn the solutions' titles into the exercises' ones; returns the number of headings among them."""
-    headings = 0
+def _retitle(cell: NotebookNode, name: str) -> int:
+    """Turn the solutions' title into the exercises' one; returns the number of titles."""
+    if cell.cell_type != "markdown":
+        return 0
+    title = rf"# Exercises: \1\n\n{NOTE.format(name)}"
+    cell.source, count = re.subn(r"^# Solutions: (.*)$", title, cell.source, flags=re.MULTILINE)
+    return count
+
+
+def _headings(cell: NotebookNode) -> Iterator[tuple[int, str]]:
+    """The second-level headings of a text, with their place among its lines."""
+    fenced = False
+    for number, line in enumerate(cell.source.split("\n")):
+        fenced ^= line.startswith(("```", "~~~"))
+        if line.startswith("## ") and not fenced:
+            yield number, line
+
+
+def _sections(cells: list[NotebookNode]) -> Iterator[tuple[str, int, list[tuple[str, str]]]]:
+    """Every exercise: heading, line, and kind and text of its cells; the first begins below the heading."""
+    heading, where, section = "", 0, []
     for cell in cells:
-        if cell.kind != "code" and cell.lines:
-            old = "\n".join(cell.lines)
-            new = re.sub(r"^title: Solutions: ", "title: Exercises: ", old, flags=re.MULTILINE)
-            new, count = re.subn(
-                r"^# Solutions: (.*)$", rf"# Exercises: \1\n\n{NOTE.format(name)}", new, flags=re.M
-            )
-            cell.lines, headings = new.split("\n"), headings + count
-    return headings
+        lines, first = cell.source.split("\n"), 0
+        for number, line in _headings(cell) if cell.cell_type == "markdown" else ():
+            if heading:
+                yield heading, where, [*section, (cell.cell_type, "\n".join(lines[first:number]))]
+            heading, where, section, first = line, cell.metadata["line"] + number, [], number + 1
+        section.append((cell.cell_type, "\n".join(lines[first:])))
+    if heading:
+        yield heading, where, section
 
 
-def _sections(cells: list[Cell]) -> list[tuple[str, int, list[Cell]]]:
-    """Every exercise: its heading, its line, and its cells, the first of which begins below the heading."""
-    sections: list[tuple[str, int, list[Cell]]] = []
-    for cell in cells:
-        fenced, first = False, 0
-        for i, line in enumerate(cell.lines if cell.kind == "markdown" else []):
-            fenced ^= line.startswith(("```", "~~~"))
-            if line.startswith("## ") and not fenced:
-                if sections:
-                    sections[-1][2].append(Cell("markdown", cell.lines[first:i], cell.line))
-                sections.append((line, cell.line + i, []))
-                first = i + 1
-        if sections:
-            sections[-1][2].append(Cell(cell.kind, cell.lines[first:], cell.line))
-    return sections
-
-
-def _require_exercise(title: str, cells: list[Cell]) -> None:
-    effort = next((line for cell in cells for line in cell.lines if line.strip()), "")
+def _require_exercise(heading: str, section: list[tuple[str, str]]) -> None:
+    effort = next((line for _, text in section for line in text.split("\n") if line.strip()), "")
     if not EFFORT.fullmatch(effort):
-        raise FormatError(f"{title!r} must go on with a line like '*10 minutes · ●○○*', found {effort!r}")
-    code = [cell.code for cell in cells if cell.kind == "code"]
+        raise FormatError(f"{heading!r} must go on with a line like '*10 minutes · ●○○*', found {effort!r}")
+    code = [text for kind, text in section if kind == "code"]
     calls = [n.func for n in ast.walk(ast.parse(code[-1] if code else "")) if isinstance(n, ast.Call)]
     if not any(isinstance(function, ast.Name) and function.id == "check" for function in calls):
-        raise FormatError(f"{title!r} must end with a code cell that calls check(...)")
-    if not any("# Write your code here." in c for c in code):
-        raise FormatError(f"{title!r} leaves nothing to do: mark its answer with {MARKER!r}")
+        raise FormatError(f"{heading!r} must end with a code cell that calls check(...)")
+    if not any("# Write your code here." in text for text in code):
+        raise FormatError(f"{heading!r} leaves nothing to do: mark its answer with {MARKER!r}")
 
 
 def update(root: Path = ROOT, *, write: bool = True) -> list[str]:

@@ -8,17 +8,18 @@ __all__ = ["kernel_environment"]
 ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
-def kernel_environment() -> dict[str, str]:
+def kernel_environment(reads: Path | None = None) -> dict[str, str]:
     """The caller's environment with one thread per process, a fixed hash seed and no network.
 
     Sums in another order give other last digits, so the number of threads is part of a reproducible output.
-    ``NETWORK=1`` in the environment leaves the network open.
+    ``NETWORK=1`` in the environment leaves the network open. What is read of the library goes to ``reads``.
     """
     environment = dict(os.environ)
     environment.update(dict.fromkeys(ONE_THREAD, "1"))
     environment["PYTHONHASHSEED"] = "0"
     environment["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # silences the debugger's remark on frozen modules
-    if environment.get("NETWORK", "") in ("", "0"):
-        guard = str(Path(__file__).parent.resolve() / "no_network")
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [guard, environment.get("PYTHONPATH", "")]))
+    site = str(Path(__file__).parent.resolve() / "in_kernel")
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [site, environment.get("PYTHONPATH", "")]))
+    if reads is not None:
+        environment["COURSE_READS"] = str(reads)
     return environment

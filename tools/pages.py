@@ -16,6 +16,7 @@ from api import escape
 from contents import PARTS, Contents, Tried
 
 from course_lib import registry
+from course_lib.tables import Table
 
 try:
     import tomllib
@@ -33,7 +34,7 @@ TOOLS = {
         [
             "course_lib.classroom.checks",
             "course_lib.classroom.claims",
-            "course_lib.classroom.explore",
+            "course_lib.classroom.sliders",
             "course_lib.classroom.exercises",
             "course_lib.classroom.source",
             "course_lib.classroom.style",
@@ -77,12 +78,7 @@ def generate(contents: Contents) -> dict[str, str]:
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     """A Markdown table; cells must not hold line breaks."""
-    lines = [_row(head := list(head)), _row("---" for _ in head), *map(_row, rows)]
-    return "\n".join(lines)
-
-
-def _row(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
+    return Table(map(list, rows), head).markdown
 
 
 def filterable(name: str, content: str) -> str:
@@ -226,6 +222,7 @@ def notation(contents: Contents) -> str:
     legend = tomllib.loads((contents.root / "tools/notation.toml").read_text("utf-8"))
     shapes = table(["Letter", "Axis"], ([f"`{r['letter']}`", r["meaning"]] for r in legend["shape"]))
     formulas = table(["Sign", "Meaning"], ([f"${r['letter']}$", r["meaning"]] for r in legend["formula"]))
+    arguments = [[f"`{r['name']}`", r["type"].replace(" | ", ", "), r["meaning"]] for r in legend["argument"]]
     own = [[_chapter(contents, c), words] for c in _chapters_with_code(contents) if (words := _letters(c))]
     return f"""# Notation
 
@@ -242,6 +239,12 @@ the letters are checked: one letter has one size within a call.
 ## Signs in formulas
 
 {formulas}
+
+## Arguments of layers
+
+One name means one thing in every constructor.
+
+{filterable("argument-table", table(["Name", "Type", "Meaning"], arguments))}
 """
 
 

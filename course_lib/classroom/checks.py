@@ -6,21 +6,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
+import torch
 from torch import nn
 
-from course_lib.classroom._contract import CHECKS
+from course_lib.classroom._contract import CHECKS, HOUSE_RULES, SLOW
 from course_lib.classroom._contract.subject import (
+    SEED,
     Failure,
     NotApplicable,
     Subject,
     described,
-    isolated,
     reseed,
     tensors_in,
 )
+from course_lib.contexts import isolated, one_thread
 from course_lib.registry import Traits, suggest
-
-__all__ = ["LayerCheckError", "Report", "Result", "check_layer", "documented_checks"]
 
 _SIGNS = {"passed": "✓", "failed": "✗", "excepted": "!", "not applicable": "–"}
 
@@ -110,7 +110,12 @@ class LayerCheckError(AssertionError):
 
 
 def check_layer(
-    module_or_factory: Any, *inputs: Any, exceptions: dict[str, str] | None = None, **traits: bool
+    module_or_factory: Any,
+    *inputs: Any,
+    slow: bool = False,
+    house_rules: bool = True,
+    exceptions: dict[str, str] | None = None,
+    **traits: bool,
 ) -> Report:
     """Run every check of the contract on a layer, and raise one error that lists all failures.
 
@@ -122,6 +127,10 @@ def check_layer(
         module_or_factory: an ``nn.Module``; or a function without arguments that returns
             ``(module, *inputs)``, which also lets ``state_dict_round_trip`` build the layer anew.
         inputs: example inputs, small, beside an ``nn.Module``.
+        slow: also run what takes seconds (``compiled``, ``export``).
+        house_rules: also ask what this course asks of its own layers beyond what torch asks of any: that
+            traits are declared, what a wrong width raises, start values by ``reset_parameters``. False for
+            layers of other libraries.
         exceptions: ``{check: reason}`` for what this layer cannot pass. Strict: one that is not needed fails.
         traits: fields of :class:`course_lib.registry.Traits` that hold for the layer: ``causal=True``.
 
@@ -147,12 +156,21 @@ def check_layer(
     for name, reason in exceptions.items():
         if not str(reason).strip():
             raise ValueError(f"the exception from {name} has no reason; say why the layer cannot pass")
-    with isolated():
+    # One thread: layers this small lose time with more, about tenfold on a busy machine.
+    with one_thread(), isolated(SEED), torch.inference_mode(False), torch.enable_grad():
         layer = _subject(module_or_factory, inputs, Traits(**traits))
+        layer.house_rules = house_rules
         if any(nn.parameter.is_lazy(p) for p in layer.module.parameters()):
             raise ValueError("the layer has no sizes yet; call it once on an input, then check it")
         broken = _does_not_run(layer)
-        results = broken or {name: _judge(name, layer, exceptions.get(name)) for name in CHECKS}
+        left_out = dict.fromkeys(() if slow else SLOW, "slow=True runs it")
+        left_out |= dict.fromkeys(() if house_rules else HOUSE_RULES, "a house rule")
+        results = broken or {
+            name: Result("not applicable", left_out[name], 0.0)
+            if name in left_out
+            else _judge(name, layer, exceptions.get(name))
+            for name in CHECKS
+        }
     report = Report(layer.name, results)
     if not report.ok:
         raise LayerCheckError(report)
@@ -196,7 +214,7 @@ def _built(factory: Callable[[], tuple], traits: Traits) -> Subject:
     module, *inputs = build()
     # A factory that hands out one and the same module builds nothing anew.
     builds_anew = build()[0] is not module
-    return Subject(module, tuple(inputs), traits, rebuild=(lambda: factory()[0]) if builds_anew else None)
+    return Subject(module, tuple(inputs), traits, factory if builds_anew else None)
 
 
 def _does_not_run(layer: Subject) -> dict[str, Result]:

@@ -17,21 +17,6 @@ from typing import Any
 from course_lib.measure.sample import Sample, number
 from course_lib.registry import paper
 
-__all__ = [
-    "MIME",
-    "Claim",
-    "ClaimDrift",
-    "Expectation",
-    "Sample",
-    "at_least",
-    "at_most",
-    "between",
-    "claim",
-    "collect",
-    "equal",
-    "near",
-]
-
 MIME = "application/vnd.course-lib.claim+json"
 _SIGNS = {"reproduced": "✓", "not reproduced": "✗", "inconclusive": "?"}
 

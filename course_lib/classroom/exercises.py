@@ -14,16 +14,6 @@ from torch import Tensor
 from course_lib.classroom._outcomes import KINDS, Difference, Outcome, Tolerance
 from course_lib.classroom._trial import Build, Trial, UnfitError
 
-__all__ = [
-    "CheckCall",
-    "ExerciseError",
-    "awkward_tensors",
-    "check",
-    "check_mistakes",
-    "mistake",
-    "recorded_checks",
-]
-
 Inputs = Callable[..., Sequence[Any]] | Sequence[Any] | None
 
 

@@ -8,14 +8,15 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from IPython.display import display
-from pygments import highlight
-from pygments.formatters import HtmlFormatter
-from pygments.lexers import PythonLexer
+from course_lib.optional import needs
 
-from course_lib.classroom.style import Displayed
+with needs("book"):
+    from IPython.display import display
+    from pygments import highlight
+    from pygments.formatters import HtmlFormatter
+    from pygments.lexers import PythonLexer
 
-__all__ = ["show_source", "source_of"]
+from course_lib.tables import Displayed
 
 # Registration says where a paper is implemented, not how: the reader of the code does not need it.
 _REGISTRATION = {"implements"}

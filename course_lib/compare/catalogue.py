@@ -1,27 +1,50 @@
-"""Finds the cases of a chapter by its id."""
+"""Finds what a chapter compares: its cases, and its variants side by side."""
 
 import importlib
-import pkgutil
+from collections.abc import Iterable
+from types import ModuleType
 
 from course_lib.compare.contest import Case
 
-__all__ = ["cases"]
 
-
-def cases(chapter: str, package: str = "course_lib.bench") -> list[Case]:
+def cases(chapter: str) -> list[Case]:
     """The cases of a chapter, none where it has no file.
 
     Args:
         chapter: id such as ``layers/norm``.
-        package: where to look for its module.
     """
-    part, name = chapter.split("/")
+    module = _module("course_lib.bench", chapter)
+    return list(module.CASES) if module else []
+
+
+def experiments_of(chapter: str) -> ModuleType | None:
+    """The module with a chapter's variants; None where it has none.
+
+    Args:
+        chapter: id such as ``layers/norm``.
+    """
+    for name in (f"{chapter}/side_by_side", chapter):  # a folder of experiments, or one file
+        module = _module("course_lib.experiments", name)
+        if hasattr(module, "SIDE_BY_SIDE"):
+            return module
+    return None
+
+
+def chapters_side_by_side(chapters: Iterable[str]) -> dict[str, ModuleType]:
+    """The modules of those chapters that have variants, by chapter.
+
+    Args:
+        chapters: ids in reading order.
+    """
+    found = {chapter: experiments_of(chapter) for chapter in chapters}
+    return {chapter: module for chapter, module in found.items() if module is not None}
+
+
+def _module(package: str, path: str) -> ModuleType | None:
+    name = f"{package}.{path.replace('/', '.')}"
     try:
-        folder = importlib.import_module(f"{package}.{part}")
+        return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if error.name != f"{package}.{part}":
+        if not f"{name}.".startswith(f"{error.name}."):  # something that it imports is missing
             raise
-        return []
-    if name not in {module.name for module in pkgutil.iter_modules(folder.__path__)}:
-        return []
-    return list(importlib.import_module(f"{package}.{part}.{name}").CASES)
+        return None

@@ -1,22 +1,23 @@
 """One task, one budget, many layers: what the table at the end of every chapter is measured with.
 
-A chapter names its variants in a list ``SIDE_BY_SIDE`` and the frame around them as ``FRAME``; the frame is a
-small classifier of scikit-learn's digits in which only the layer in the middle differs::
+A chapter names its variants in a list ``SIDE_BY_SIDE`` and the frame around them as ``FRAME``, in
+``course_lib/experiments/<part>/<chapter>/side_by_side.py``; the frame is a small classifier of
+scikit-learn's digits in which only the layer in the middle differs::
 
     FRAME = vector_frame(width=64)
     SIDE_BY_SIDE = [
-        Variant("dense", lambda: nn.Linear(64, 64), symbol="torch.nn.Linear", properties=("baseline",)),
-        Variant("low rank 8", lambda: LowRankLinear(64, 64, rank=8), symbol="LowRankLinear"),
+        Variant("dense", lambda: nn.Linear(64, 64), "torch.nn.Linear", ("baseline",)),
+        Variant("low rank 8", lambda: LowRankLinear(64, 64, rank=8), "LowRankLinear"),
     ]
 
     @experiment(paper=..., seeds=3)
     def side_by_side(seed: int) -> dict[str, float]:
         return compare(SIDE_BY_SIDE, frame=FRAME, seed=seed)
 
-The task is the same in all chapters: digits, each moved by up to one pixel in both directions, so that what
-a layer adds shows. The accuracies are this experiment's result; parameters and operations are counted, times
-are measured by ``make bench``; ``side_by_side_table("layers/dense")`` shows them together, and so does the
-page "Which layer?".
+The task is the same in all chapters: digits, each moved by up to one pixel in both directions, so
+that what a layer adds shows. The accuracies are this experiment's result; parameters and operations
+are counted, times are measured by ``make bench``; ``side_by_side_table("layers/dense")`` shows them
+together, and so does the page "Which layer?".
 """
 
 import math
@@ -29,11 +30,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from course_lib.contexts import evaluating, isolated
 from course_lib.data import load
 from course_lib.data.dataset import Split
+from course_lib.data.moved import moved_by_a_pixel
 from course_lib.training.loop import Run, evaluate, fit
-
-__all__ = ["Frame", "Variant", "compare", "image_frame", "moved_by_a_pixel", "token_frame", "vector_frame"]
 
 
 @dataclass(frozen=True)
@@ -68,15 +69,14 @@ class Frame:
         return torch.randn(batch, *self.shape)
 
     def _out(self, layer: nn.Module) -> nn.Linear:
-        """Ten outputs from as many features as the layer gives; found by asking it, so it may change them."""
-        with torch.no_grad(), torch.random.fork_rng(devices=()):
-            y = layer.eval()(self.example(2))
-        layer.train()
+        """Ten outputs from as many features as the layer gives; it is asked, so it may change them."""
+        with evaluating(layer), isolated():
+            y = layer(self.example(2))
         if not isinstance(y, Tensor) or y.ndim < 2 or len(y) != 2:
             got = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
             raise ValueError(
-                f"{type(layer).__name__} gives {got} for {(2, *self.shape)}: wrap it so that it gives one "
-                "tensor, a row per example"
+                f"{type(layer).__name__} gives {got} for {(2, *self.shape)}: wrap it so that it gives "
+                "one tensor, a row per example"
             )
         return nn.Linear(_Mean(self.kind)(y).shape[1], 10)
 
@@ -108,7 +108,7 @@ class _Tokens(nn.Module):
 
 
 def vector_frame(width: int = 64, *, activation: Callable[[], nn.Module] = nn.GELU) -> Frame:
-    """For layers of vectors: 64 pixels, a linear map to ``width``, the layer, the activation, ten outputs.
+    """For layers of vectors: 64 pixels, a linear map to ``width``, the layer, the activation.
 
     Args:
         width: of the vectors that the layer gets.
@@ -126,7 +126,7 @@ def _flat_linear(width: int) -> nn.Module:
 
 
 def image_frame(channels: int = 16, *, activation: Callable[[], nn.Module] = nn.GELU) -> Frame:
-    """For layers of images: a 3 x 3 convolution to ``channels`` x 8 x 8, the layer, the activation, the mean.
+    """For layers of images: a 3 x 3 convolution to ``channels`` x 8 x 8, the layer, the mean.
 
     Args:
         channels: of the images that the layer gets.
@@ -144,7 +144,7 @@ def _convolved(channels: int) -> nn.Module:
 
 
 def token_frame(dim: int = 32, *, patch: int = 2, activation: Callable[[], nn.Module] = nn.GELU) -> Frame:
-    """For layers that mix tokens: patches with their positions, the layer, the activation, the mean.
+    """For layers that mix tokens: patches with their positions, the layer, the mean.
 
     Args:
         dim: width of the tokens that the layer gets.
@@ -155,7 +155,7 @@ def token_frame(dim: int = 32, *, patch: int = 2, activation: Callable[[], nn.Mo
     ((16, 32), (64, 32))
     """
     if patch not in (1, 2, 4):
-        raise ValueError(f"patch={patch} does not cut the 8 x 8 pixels into patches: take 1, 2 or 4")
+        raise ValueError(f"patch={patch} does not cut 8 x 8 pixels into patches: take 1, 2 or 4")
     stem = partial(_Tokens, patch, dim)
     return Frame("tokens", ((8 // patch) ** 2, dim), stem, activation)
 
@@ -167,9 +167,9 @@ class Variant:
     Args:
         name: what the row is called; unique in its chapter.
         build: makes the layer, new at every call.
-        symbol: the class, as the library exports it (``"KroneckerLinear"``) or with torch's full name.
-        properties: short words by which a reader may look for it; the row with ``"baseline"`` (else the
-            first) is what the times are relative to.
+        symbol: the class, as the library exports it (``"KroneckerLinear"``) or torch's full name.
+        properties: short words by which a reader may look for it; the row with ``"baseline"`` (else
+            the first) is what the times are relative to.
         frame: where this one needs another frame than the rest of its chapter.
     """
 
@@ -211,34 +211,14 @@ def compare(
     if len(set(names)) < len(names):
         raise ValueError(f"every variant needs a name of its own, got {names}")
     digits, accuracy = load("digits"), {}
-    test = moved_by_a_pixel(digits.test.x, torch.Generator().manual_seed(0)), digits.test.y
+    unseen = moved_by_a_pixel(digits.test.x, torch.Generator().manual_seed(0)), digits.test.y
     batch = partial(_moved_batch, digits.train, batch_size)
     for variant in variants:
         torch.manual_seed(seed)
         model = (variant.frame or frame)(variant.build)
         history = fit(model, batch, steps=steps, lr=lr, seed=seed, on_divergence="stop", hooks=hooks)
-        accuracy[variant.name] = math.nan if history.diverged else evaluate(model, test)
+        accuracy[variant.name] = math.nan if history.diverged else evaluate(model, unseen)
     return accuracy
-
-
-def moved_by_a_pixel(
-    images: Float[Tensor, "b c u v"], generator: torch.Generator
-) -> Float[Tensor, "b c u v"]:
-    """Move every image by -1, 0 or 1 pixel in both directions; what leaves comes in on the other side.
-
-    Args:
-        images: at least one channel.
-        generator: of the random moves.
-
-    >>> ramp = torch.arange(4.0).reshape(1, 1, 2, 2)
-    >>> sorted(moved_by_a_pixel(ramp, torch.Generator()).flatten().tolist())
-    [0.0, 1.0, 2.0, 3.0]
-    """
-    b, _, u, v = images.shape
-    down, right = torch.randint(-1, 2, (2, b, 1), generator=generator)
-    rows, columns = (torch.arange(u) - down) % u, (torch.arange(v) - right) % v
-    row_of_batch = torch.arange(b)[:, None, None]
-    return images[row_of_batch, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
 def _moved_batch(digits: Split, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

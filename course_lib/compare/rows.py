@@ -1,23 +1,20 @@
-"""The rows of the tables "side by side" and of the page "Which layer?": counted, timed and trained."""
+"""The rows of the tables "side by side" and of "Which layer?": counted, timed and trained."""
 
-import importlib
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
+from types import ModuleType
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-
 from course_lib.compare import times as store
-from course_lib.compare.clock import Median, median_with_interval, race
+from course_lib.compare.catalogue import experiments_of
+from course_lib.compare.clock import Median, race, relative
+from course_lib.compare.contest import Runner
 from course_lib.compare.count import Operations, count_operations, count_parameters
 from course_lib.compare.frames import Frame, Variant
+from course_lib.contexts import isolated, one_thread
 from course_lib.measure import Sample
 from course_lib.measure import store as accuracies
-from course_lib.threads import one_thread
-
-__all__ = ["BATCH", "Row", "baselines", "chapters_side_by_side", "experiments_of", "rows", "time_variants"]
 
 BATCH = 64  # examples in the batch that is timed
 
@@ -53,29 +50,6 @@ class Row:
     trained: str
 
 
-def experiments_of(chapter: str) -> Any | None:
-    """The module with a chapter's variants; None where it has none.
-
-    Args:
-        chapter: id such as ``layers/norm``.
-    """
-    name = f"course_lib.experiments.{chapter.replace('/', '.')}"
-    if find_spec(name.rpartition(".")[0]) is None or find_spec(name) is None:
-        return None
-    module = importlib.import_module(name)
-    return module if hasattr(module, "SIDE_BY_SIDE") else None
-
-
-def chapters_side_by_side(chapters: Sequence[str]) -> dict[str, Any]:
-    """The modules of those chapters that have variants, by chapter.
-
-    Args:
-        chapters: ids in reading order.
-    """
-    found = {chapter: experiments_of(chapter) for chapter in chapters}
-    return {chapter: module for chapter, module in found.items() if module is not None}
-
-
 def rows(chapter: str, measured: Mapping[str, Sample] | None = None) -> list[Row]:
     """The variants of a chapter in its own order.
 
@@ -89,8 +63,8 @@ def rows(chapter: str, measured: Mapping[str, Sample] | None = None) -> list[Row
     module = experiments_of(chapter)
     if module is None:
         raise ValueError(
-            f"{chapter!r} has no SIDE_BY_SIDE in course_lib/experiments/{chapter}.py; see "
-            "course_lib/compare/frames.py"
+            f"{chapter!r} has no SIDE_BY_SIDE in course_lib/experiments/{chapter}/side_by_side.py; "
+            "see course_lib/compare/frames.py"
         )
     trained = "fresh"
     if measured is None:
@@ -114,12 +88,12 @@ def rows(chapter: str, measured: Mapping[str, Sample] | None = None) -> list[Row
     ]
 
 
-def _frame_of(variant: Variant, module: Any) -> Frame:
+def _frame_of(variant: Variant, module: ModuleType) -> Frame:
     """The frame in which a variant stands: its own, or its chapter's."""
     return variant.frame or module.FRAME
 
 
-def baselines(module: Any) -> dict[tuple, Variant]:
+def baselines(module: ModuleType) -> dict[tuple, Variant]:
     """For each kind and shape of inputs the variant that the others are compared with.
 
     It is the first that is marked as baseline, else the first; but one that computes something, if there is
@@ -136,7 +110,7 @@ def baselines(module: Any) -> dict[tuple, Variant]:
     return found
 
 
-def _is_idle(variant: Variant, module: Any) -> bool:
+def _is_idle(variant: Variant, module: ModuleType) -> bool:
     return _counts(variant, _frame_of(variant, module))["operations"].total == 0
 
 
@@ -145,13 +119,15 @@ def _place(frame: Frame) -> tuple:
 
 
 def _counts(variant: Variant, frame: Frame) -> dict[str, Any]:
-    with torch.random.fork_rng(devices=()):
-        torch.manual_seed(0)
+    with isolated():
         layer, example = variant.build().eval(), frame.example(1)
-        return {"operations": count_operations(layer, example), "parameters": count_parameters(layer)}
+        return {
+            "operations": count_operations(layer, example),
+            "parameters": count_parameters(layer),
+        }
 
 
-def _stored_accuracies(module: Any) -> tuple[str, Mapping[str, Sample]]:
+def _stored_accuracies(module: ModuleType) -> tuple[str, Mapping[str, Sample]]:
     experiment = getattr(module, "side_by_side", None)
     if experiment is None:
         return "missing", {}
@@ -161,66 +137,46 @@ def _stored_accuracies(module: Any) -> tuple[str, Mapping[str, Sample]]:
     return ("fresh" if state == "fresh" else "stale"), accuracies.read(experiment).samples
 
 
-def _stored_times(chapter: str, module: Any) -> tuple[dict[str, Any], str]:
+def _stored_times(chapter: str, module: ModuleType) -> tuple[dict[str, Any], str]:
     entry = store.load(chapter).get("side_by_side")
-    if not entry:
-        return {}, "missing"
-    fresh = entry["code"] == store.code_of_variants(module)
-    return entry["variants"], "fresh" if fresh else "stale"
+    return (entry or {}).get("variants", {}), store.variants_state(module, entry)
 
 
 def _median(times: Mapping[str, Any], variant: Variant, mode: str) -> Median | None:
     return Median(*times[variant.name][mode]) if variant.name in times else None
 
 
-def time_variants(module: Any, *, budget: float = 5.0) -> dict[str, dict[str, Median]]:
+def time_variants(
+    module: ModuleType, *, budget: float = 5.0, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, dict[str, Median]]:
     """Time all variants of a chapter, forward, and forward and backward, relative to their baseline.
 
-    A batch of 64 goes through the layer alone: without gradient in evaluation mode, and with the gradients of
-    input and parameters in training mode.
+    A batch of 64 goes through the layer alone: without gradient in evaluation mode, and with the
+    gradients of input and parameters in training mode.
 
     Args:
         module: the chapter's experiments.
         budget: seconds of each race.
+        clock: tells the seconds.
 
     Returns:
         By variant and by ``"forward"`` and ``"both"``, the median ratio with its interval.
     """
-    found: dict[str, dict[str, Median]] = {}
+    found: dict[str, dict[str, Median]] = {variant.name: {} for variant in module.SIDE_BY_SIDE}
     for place, leader in baselines(module).items():
-        runners = {}
+        layers, runners = {}, {}
         for variant in module.SIDE_BY_SIDE:
             frame = _frame_of(variant, module)
             if _place(frame) == place:
-                torch.manual_seed(0)
-                runners[variant.name] = _Layer(variant.build(), frame.example(BATCH))
+                with isolated():
+                    layers[variant.name] = variant.build().eval()
+                    runners[variant.name] = Runner(layers[variant.name], (frame.example(BATCH),))
         with one_thread():
             for mode in ("forward", "both"):
-                turns = {name: _in_mode(runner, mode) for name, runner in runners.items()}
-                seconds = race(turns, budget=budget)
+                for layer in layers.values():
+                    layer.train(mode == "both")
+                turns = {name: getattr(runner, mode) for name, runner in runners.items()}
+                seconds = race(turns, budget=budget, clock=clock)
                 for name, mine in seconds.items():
-                    pairs = zip(mine, seconds[leader.name], strict=True)
-                    found.setdefault(name, {})[mode] = median_with_interval([a / b for a, b in pairs])
-    return {variant.name: found[variant.name] for variant in module.SIDE_BY_SIDE}
-
-
-class _Layer:
-    """A layer with an input, ready to run."""
-
-    def __init__(self, layer: nn.Module, x: Tensor) -> None:
-        self.layer, self.x = layer, x.requires_grad_()
-        self.leaves = [self.x, *(p for p in layer.parameters() if p.requires_grad)]
-        with torch.no_grad():
-            self.cotangent = torch.randn_like(layer.eval()(x))
-
-    def forward(self) -> Tensor:
-        with torch.no_grad():
-            return self.layer(self.x)
-
-    def both(self) -> Any:
-        return torch.autograd.grad(self.layer(self.x), self.leaves, self.cotangent, allow_unused=True)
-
-
-def _in_mode(runner: _Layer, mode: str) -> Callable[[], Any]:
-    runner.layer.train(mode == "both")
-    return getattr(runner, mode)
+                    found[name][mode] = relative(mine, seconds[leader.name])
+    return found

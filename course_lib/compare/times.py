@@ -1,68 +1,51 @@
 """Committed times: ``course_lib/bench/<part>/<chapter>.json``, one line for each contender.
 
-Times belong to a machine, so each entry names its kind, and torch's version; nothing holds a date. An entry
-carries the hash of the code that was timed: when that changes, the page says that its numbers are old.
+Times belong to a machine, so each entry names its kind, and torch's version; nothing holds a date.
+An entry carries the hash of the code that was timed: when that changes, the page says that its
+numbers are old.
 """
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+from course_lib.cache import cache_folder, source_tree
 from course_lib.compare.clock import Median
 from course_lib.compare.contest import Case, Lap
 from course_lib.measure.hashing import code_hash
 from course_lib.measure.journal import write_atomically
 
-__all__ = [
-    "case_state",
-    "code_of_case",
-    "code_of_variants",
-    "four_digits",
-    "laps",
-    "load",
-    "results_file",
-    "save",
-    "to_entry",
-]
 
-_FOLDER = Path(__file__).parents[1] / "bench"
+def folder() -> Path:
+    """Where times are written: beside the cases; by an installed package into the user's cache."""
+    tree = source_tree()
+    return tree / "course_lib" / "bench" if tree else cache_folder() / "bench"
 
 
-def results_file(chapter: str, folder: Path = _FOLDER) -> Path:
-    """Where the times of a chapter are.
-
-    Args:
-        chapter: id such as ``layers/norm``.
-        folder: above it; another one in tests.
-
-    >>> results_file("layers/norm").name
-    'norm.json'
-    """
-    return folder / f"{chapter}.json"
-
-
-def load(chapter: str, folder: Path = _FOLDER) -> dict[str, Any]:
+def load(chapter: str) -> dict[str, Any]:
     """The stored entries of a chapter: ``{"cases": {name: entry}, "side_by_side": entry}``.
 
     Args:
         chapter: id such as ``layers/norm``.
-        folder: as for :func:`results_file`.
     """
-    file = results_file(chapter, folder)
-    return json.loads(file.read_text("utf-8")) if file.exists() else {}
+    for place in (folder(), Path(__file__).parents[1] / "bench"):  # the user's own come first
+        file = place / f"{chapter}.json"
+        if file.exists():
+            return json.loads(file.read_text("utf-8"))
+    return {}
 
 
-def save(chapter: str, entries: dict[str, Any], folder: Path = _FOLDER) -> None:
+def save(chapter: str, entries: dict[str, Any]) -> None:
     """Write the entries of a chapter, as :func:`load` gives them; without entries there is no file.
 
     Args:
         chapter: id such as ``layers/norm``.
         entries: what is to be in the file.
-        folder: as for :func:`results_file`.
     """
-    file = results_file(chapter, folder)
+    file = folder() / f"{chapter}.json"
     entries = {key: value for key, value in sorted(entries.items()) if value}
     if not entries:
         file.unlink(missing_ok=True)
@@ -80,13 +63,14 @@ def code_of_case(case: Case) -> str:
     return code_hash(case.make)
 
 
-def code_of_variants(module: Any) -> str:
+def code_of_variants(module: ModuleType) -> str:
     """The hash of a chapter's variants and of the frame that gives them their inputs.
 
     Args:
         module: the chapter's experiments, with ``SIDE_BY_SIDE`` and ``FRAME`` at its top level.
     """
-    return "-".join(code_hash(_stand_in(module.__name__, table)) for table in ("SIDE_BY_SIDE", "FRAME"))
+    tables = (_stand_in(module.__name__, name) for name in ("SIDE_BY_SIDE", "FRAME"))
+    return "-".join(map(code_hash, tables))
 
 
 def _stand_in(module: str, name: str) -> Callable:
@@ -107,8 +91,20 @@ def case_state(case: Case, entry: dict[str, Any] | None) -> str:
     """
     if entry is None:
         return "missing"
-    same = entry["code"] == code_of_case(case) and [int(size) for size in entry["sizes"]] == list(case.sizes)
-    return "fresh" if same else "stale"
+    same_sizes = [int(size) for size in entry["sizes"]] == list(case.sizes)
+    return "fresh" if same_sizes and entry["code"] == code_of_case(case) else "stale"
+
+
+def variants_state(module: ModuleType, entry: dict[str, Any] | None) -> str:
+    """``fresh``, ``stale`` where the code of a chapter's variants has changed since, or ``missing``.
+
+    Args:
+        module: the chapter's experiments.
+        entry: what is stored of them.
+    """
+    if not entry:
+        return "missing"
+    return "fresh" if entry["code"] == code_of_variants(module) else "stale"
 
 
 def to_entry(lap: Lap) -> dict[str, Any]:
@@ -133,8 +129,7 @@ def laps(entry: dict[str, Any]) -> dict[int, dict[str, Lap]]:
 
 
 def _lap(row: dict[str, Any]) -> Lap:
-    known = {field.name for field in fields(Lap)}
-    return Lap(**{k: Median(*v) if isinstance(v, list) else v for k, v in row.items() if k in known})
+    return Lap(**{k: Median(*v) if isinstance(v, list) else v for k, v in row.items()})
 
 
 def four_digits(value: Any) -> Any:
@@ -152,7 +147,7 @@ def four_digits(value: Any) -> Any:
 
 
 def _dumps(value: Any, depth: int = 0) -> str:
-    """JSON spread over lines as long as dictionaries hold dictionaries; the innermost keep to one line."""
+    """JSON over lines as long as dictionaries hold dictionaries; the innermost keep to one line."""
     if not isinstance(value, dict) or not any(isinstance(item, dict) for item in value.values()):
         return json.dumps(value, allow_nan=False, ensure_ascii=False)
     indent = " " * (depth + 1)

@@ -9,6 +9,7 @@ from torch import Tensor
 from course_lib.data.dataset import Dataset, Meta, Split, dataset
 
 __all__ = ["ACTIONS", "JOINTS", "stick_figure_actions"]
+__numerics__ = 1
 
 ACTIONS = ("wave", "punch", "jump", "walk", "bend", "turn")
 JOINTS = ("head", "left hand", "right hand", "left foot", "right foot")

@@ -10,6 +10,7 @@ from torch import Tensor
 from course_lib.data.dataset import Dataset, Meta, Split, dataset, load
 
 __all__ = ["BoxedSplit", "box_masks", "centre_heatmaps", "make_cluttered_digits"]
+__numerics__ = 1
 
 
 @dataclass(frozen=True, eq=False, repr=False)

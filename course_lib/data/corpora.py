@@ -12,6 +12,7 @@ from course_lib.data.dataset import Meta, dataset
 from course_lib.data.text import TextDataset, text_dataset
 
 __all__ = ["english_topics", "library_modules"]
+__numerics__ = 1
 
 ENGLISH = "\n !\"'()*+,-./0123456789:;<=>?ABCDEFGHIJKLMNOPQRSTUVWXYZ[]_abcdefghijklmnopqrstuvwxyz"
 PRINTABLE = "\n" + "".join(map(chr, range(32, 127)))

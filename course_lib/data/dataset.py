@@ -19,6 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from course_lib.optional import how_to_install
+
 __all__ = [
     "Dataset",
     "Meta",
@@ -31,6 +33,7 @@ __all__ = [
     "require",
     "split_rows",
 ]
+__numerics__ = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -284,17 +287,14 @@ def require(module: str, name: str, extra: str = "book") -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise ImportError(
-            f"the data set {name!r} needs {module.split('.')[0]}, which is not installed; "
-            f'pip install "course-lib[{extra}]" brings it'
-        ) from error
+        raise ImportError(f"the data set {name!r}: {how_to_install(module.split('.')[0], extra)}") from error
 
 
 def package_file(package: str, *path: str) -> Path:
     """A data file inside an installed package, found without importing it (which may take a second)."""
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise ImportError(f'the package {package} is not installed; pip install "course-lib[book]" brings it')
+        raise ImportError(how_to_install(package))
     file = Path(spec.submodule_search_locations[0]).joinpath(*path)
     if not file.is_file():
         raise FileNotFoundError(

@@ -13,6 +13,7 @@ from torch import Tensor
 from course_lib.data.dataset import Dataset, Meta, Split, dataset, require, split_rows
 
 __all__ = ["GraphDataset"]
+__numerics__ = 1
 
 
 @dataclass(frozen=True, eq=False, repr=False)

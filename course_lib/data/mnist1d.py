@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from course_lib.data.dataset import Dataset, Meta, Split, dataset
 
 __all__ = ["MNIST1D_TEMPLATES", "make_mnist1d"]
+__numerics__ = 1
 
 # The pen's place between left (-1) and right (1) while it draws each digit from top to bottom.
 MNIST1D_TEMPLATES = torch.tensor(

@@ -15,6 +15,7 @@ from course_lib.data.dataset import Dataset, Meta, Split, dataset, require
 from course_lib.data.text import Text, TextDataset, decode, encode
 
 __all__ = ["MultilingualDataset"]
+__numerics__ = 1
 
 _ENOUGH = 8_000  # characters of translated text; below, a language has too little to learn from
 _ENGLISHES = ("en_GB", "en_HK")

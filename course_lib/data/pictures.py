@@ -15,6 +15,7 @@ from torch import Tensor
 from course_lib.data.dataset import Dataset, Meta, Split, dataset, package_file, require
 
 __all__ = ["elevation_map", "mri_slice", "photo"]
+__numerics__ = 1
 
 _PHOTOS = {
     "china": ("sklearn", "datasets", "images", "china.jpg"),

@@ -12,6 +12,7 @@ from torch import Tensor
 from course_lib.data.dataset import Dataset, Meta, Split, dataset, package_file
 
 __all__ = ["eeg_recording", "stock_prices"]
+__numerics__ = 1
 
 _SAMPLE = ("matplotlib", "mpl-data", "sample_data")
 _SERIES = ("IBM", "AAPL", "MSFT", "XRX", "ADBE", "^GSPC", "^IXIC")

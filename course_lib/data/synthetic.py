@@ -22,6 +22,7 @@ __all__ = [
     "pixel_shift",
     "random_patterns",
 ]
+__numerics__ = 1
 
 OBJECT_PATTERNS = ("AAA", "AAB", "ABA", "ABB", "ABC")
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from course_lib.data.dataset import Dataset, Meta, Split
 
 __all__ = ["Text", "TextDataset", "decode", "encode", "passages", "text_dataset"]
+__numerics__ = 1
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""``python -m course_lib.experiments status | run | verify``."""
+"""``python -m course_lib.experiments status | run | restamp | verify``."""
 
 import signal
 import sys

@@ -1,1 +1,8 @@
 """Layers: ``nn.Module``s and the functions under them, a file per family."""
+
+from typing import TYPE_CHECKING
+
+if not TYPE_CHECKING:
+    from course_lib._lazy import attach
+
+    __getattr__, __dir__ = attach(__name__, __path__)

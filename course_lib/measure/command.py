@@ -1,20 +1,28 @@
-"""The experiments on the command line: ``python -m course_lib.experiments status | run | verify``."""
+"""The experiments on the command line: ``python -m course_lib.experiments status | run | ...``."""
 
 import argparse
 import datetime
+import difflib
+import functools
+import importlib
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
+from pathlib import Path
 
+from course_lib import registry
 from course_lib.measure import store
-from course_lib.measure.catalogue import discover, orphans, select
 from course_lib.measure.hashing import code_hash, reached
-from course_lib.measure.journal import Journal, Outcome, is_writable
+from course_lib.measure.journal import Journal, Outcome
 from course_lib.measure.sample import number
+from course_lib.tables import Table
 
-__all__ = ["main"]
+__all__ = ["discover", "main", "orphans", "select"]
+
+BUDGET = 60  # core-seconds a paper, on average in a chapter
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -37,10 +45,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m course_lib.experiments", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="status | run | verify")
+    commands = parser.add_subparsers(required=True, metavar="status | run | restamp | verify")
     helps = {
         _status: "which results are fresh, stale, incomplete, edited by hand or missing",
         _run: "measure what is not fresh and store it",
+        _restamp: "run one seed of what is stale because code was moved or renamed; if equal, it is fresh",
         _verify: "run a sample of the fresh results again, another one every day",
     }
     parsers = {}
@@ -64,8 +73,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--force", action="store_true", help="measure again even what is fresh")
     verify.add_argument("--minutes", type=float, default=4.0, help="computing time, about (default 4)")
     verify.add_argument("--date", type=datetime.date.fromisoformat, default=datetime.date.today())
-    for sub in (run, verify):
-        sub.add_argument("--backend", default="loky", help="loky (default), dask, ray or threading")
+    for sub in (run, parsers["restamp"], verify):
+        sub.add_argument("--backend", default="loky", help="loky (default), dask or threading")
         sub.add_argument("--jobs", type=int, default=-1, help="processes; one per processor if not given")
     return parser
 
@@ -88,31 +97,52 @@ def _seeds(text: str) -> tuple[int, ...]:
 
 
 def _status(chosen: dict[str, Callable], options: argparse.Namespace) -> int:
-    rows, counts = [("experiment", "state", "seeds", "seconds")], {}
-    seconds = 0.0
+    rows = [("experiment", "state", "seeds", "core-seconds")]
+    states: Counter[str] = Counter()
+    cost: dict[str, list[float]] = {}
     for name, function in chosen.items():
         state = store.state(function)
         result = store.read(function) if state not in ("edited", "missing") else None
-        counts[state] = counts.get(state, 0) + 1
-        seconds += result.seconds if result else 0.0
-        rows.append(
-            (name, state, str(len(result.seeds)), f"{result.seconds:.1f}")
-            if result
-            else (name, state, "", "")
-        )
+        states[state] += 1
+        if result:
+            cost.setdefault("/".join(name.partition(":")[0].split("/")[:2]), []).append(result.seconds)
+            note = f", {result.restamped}" if result.restamped else ""
+            rows.append((name, state + note, str(len(result.seeds)), f"{result.seconds:.1f}"))
+        else:
+            rows.append((name, state, "", ""))
     gone = [] if options.names else orphans(chosen, options.package)
     rows += [(f"{file.stem}:{name}", "orphan", "", "") for file, name in gone]
-    _table(rows)
-    summary = ", ".join(f"{count} {state}" for state, count in sorted(counts.items())) or "none yet"
-    print(
-        f"{_count(len(chosen), 'experiment')}: {summary}"
-        + (f"; stored ones took {_duration(seconds)}" if seconds else "")
-    )
+    print(Table(rows[1:], rows[0]))
+    summary = ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "none yet"
+    print(f"{_count(len(chosen), 'experiment')}: {summary}")
+    _costs(cost)
     if options.why:
         for name, function in chosen.items():
             print(f"\n{name}: {code_hash(function)}, the hash of")
             print("\n".join(f"  {definition}" for definition in reached(function)))
-    return int(options.check and (bool(gone) or set(counts) - {"fresh"} != set()))
+    return int(options.check and (bool(gone) or set(states) - {"fresh"} != set()))
+
+
+def _costs(cost: dict[str, list[float]]) -> None:
+    """What each chapter took to measure, for how many papers, and what the whole course would take so."""
+    papers = Counter(paper.chapter for paper in registry.papers().values())
+    rows = [("chapter", "experiments", "core-seconds", "papers", f"per paper (budget {BUDGET})")]
+    for chapter, seconds in cost.items():
+        rate = sum(seconds) / papers[chapter] if papers[chapter] else None
+        over = f"{rate:.0f}{' OVER' * (rate > BUDGET)}" if rate is not None else "-"
+        rows.append((chapter, str(len(seconds)), f"{sum(seconds):.0f}", str(papers[chapter]), over))
+    if not cost:
+        return
+    print()
+    print(Table(rows[1:], rows[0]))
+    total, count = sum(map(sum, cost.values())), sum(papers[chapter] for chapter in cost)
+    print(f"{_count(len(cost), 'chapter')}: {_duration(total)} on one core")
+    if count:
+        everything = len(registry.papers())
+        print(
+            f"at {total / count:.0f} core-seconds a paper, {len(registry.chapters())} chapters with "
+            f"{everything} papers take {total / count * everything / 3600:.1f} core-hours"
+        )
 
 
 # ---------------------------------------------------------------------------------------- run
@@ -148,26 +178,34 @@ class _Measuring:
     def result(self) -> store.Result:
         """The seeds asked for; to be stored, with those that the store has of the same code."""
         stored = self.before.seeds if self.stores and self.before else ()
-        seeds = [seed for seed in {*self.seeds, *stored} if seed in self.done]
-        return store.Result(self.code, tuple(self.done[seed] for seed in seeds))
+        seeds = {*self.seeds, *stored} & {*self.done}
+        outcomes = tuple(self.done[seed] for seed in seeds)
+        kept = {*map(id, outcomes)} & {id(o) for o in self.before.outcomes} if self.before else ()
+        return store.Result(self.code, outcomes, self.before.restamped if kept else None)
 
     def finish(self) -> None:
-        """Put the result into the chapter's file, and the journal away."""
+        """Put the result into its file, and the journal away."""
         result = self.result()
-        file = store.results_file(self.function)
-        if self.stores and is_writable(file):
-            store.merge(file, {self.function.__name__: result})
-            self.journal.clear(result.seeds)
-        else:
-            self.journal.clear()
-            if self.stores:
-                print(f"{file} is not in a source tree that can be written: {self.name} is not stored")
+        if self.stores:
+            store.merge(store.results_file(self.function), {self.function.__name__: result})
+        self.journal.clear(result.seeds if self.stores else ())
+
+
+def _prepare(chosen: dict[str, Callable]) -> set[Path]:
+    """Look at the files before any work; tell, and return, the folders outside the source tree."""
+    for function in chosen.values():
+        for file in (store.results_file(function), store.committed_file(function)):
+            store.stored_names(file)  # one that is no JSON is better known before an hour of work
+    files = {f: store.results_file(f) for f in chosen.values()}
+    elsewhere = {file.parent for f, file in files.items() if file != store.committed_file(f)}
+    for folder in elsewhere:
+        print(f"This is not the course's source tree, whose results are committed; they go to {folder}")
+    return elsewhere
 
 
 def _run(chosen: dict[str, Callable], options: argparse.Namespace) -> int:
-    for file in {store.results_file(function) for function in chosen.values()}:
-        store.stored_names(file)  # a file that is no JSON is better known before an hour of work
-    if not options.names:
+    elsewhere = _prepare(chosen)
+    if not options.names and not elsewhere:
         for file, name in orphans(chosen, options.package):
             print(f"{file.name}: {name} has no experiment any more, its result is taken out")
             store.merge(file, {name: None})
@@ -198,9 +236,8 @@ def _measure(wanted: list[_Measuring], options: argparse.Namespace) -> dict[str,
     by_function = {(m.function.__module__, m.function.__name__): m for m in wanted}
     tasks = [
         Task(m.function.__module__, m.function.__name__, seed, m.code, str(m.journal.folder))
-        for m in sorted(
-            wanted, key=lambda m: -m.seconds_per_seed
-        )  # long ones first: nobody waits for them at the end
+        # Long ones first: nobody waits for them at the end.
+        for m in sorted(wanted, key=lambda m: -m.seconds_per_seed)
         for seed in m.left
     ]
     _announce(wanted, len(tasks))
@@ -248,56 +285,131 @@ def _compare(finished: list[_Measuring]) -> None:
             old = str(before[key]) if key in before else "-"
             rows.append((measuring.name, key, old, str(sample), str(len(sample))))
     if len(rows) > 1:
-        _table(rows)
+        print(Table(rows[1:], rows[0]))
 
 
-# ---------------------------------------------------------------------------------------- verify
+# ---------------------------------------------------------------------------------------- restamp, verify
+
+
+def _restamp(chosen: dict[str, Callable], options: argparse.Namespace) -> int:
+    """One seed of each stale result; where its numbers are the stored ones, the result gets the new hash."""
+    from course_lib.measure.verify import moved
+
+    _prepare(chosen)
+    stored = {name: store.read(f) for name, f in chosen.items() if store.state(f) == "stale"}
+    print(f"{_count(len(stored), 'stale result')}: the first seed of each is run again")
+    left = 0
+    first = {name: result.seeds[:1] for name, result in stored.items()}
+    for name, outcomes, wrong in _again(chosen, first, options):
+        before, function = stored[name], chosen[name]
+        wrong = wrong or [*moved(before.outcomes[0], outcomes[0]).values()]
+        if not wrong:
+            by = before.restamped.others_measured_by if before.restamped else before.code
+            whole = len(before.seeds) == 1
+            stamp = None if whole else store.Restamp(before.seeds[0], by)
+            result = store.Result(code_hash(function), tuple(outcomes) if whole else before.outcomes, stamp)
+            store.merge(store.results_file(function), {function.__name__: result})
+        left += bool(wrong)
+        _tell("stays stale" if wrong else "re-stamped", name, first[name], wrong)
+    return int(left > 0)
 
 
 def _verify(chosen: dict[str, Callable], options: argparse.Namespace) -> int:
-    from course_lib.measure.run import Failure, Task, place, run_seed, run_tasks
+    from course_lib.measure.run import place, run_seed
     from course_lib.measure.verify import disagreements, plan
 
     stored = {name: store.read(f) for name, f in chosen.items() if store.state(f) == "fresh"}
     seeds = plan(stored, place(), seconds=60 * options.minutes, day=options.date.toordinal())
-    names = {(chosen[name].__module__, chosen[name].__name__): name for name in seeds}
-    tasks = [
-        Task(chosen[name].__module__, chosen[name].__name__, seed, stored[name].code, None)
-        for name in seeds
-        for seed in seeds[name]
-    ]
-    print(
-        f"Running again {len(seeds)} of {_count(len(stored), 'fresh result')}: {_count(len(tasks), 'seed')}"
-    )
-    found: dict[str, list[Outcome]] = {name: [] for name in seeds}
-    wrong: dict[str, list[str]] = {}
+    count = _count(sum(map(len, seeds.values())), "seed")
+    print(f"Running again {len(seeds)} of {_count(len(stored), 'fresh result')}: {count}")
+    left = 0
+    for name, outcomes, wrong in _again(chosen, seeds, options):
+        again = store.Result(stored[name].code, tuple(outcomes))
+        repeat = functools.partial(run_seed, chosen[name])
+        wrong = wrong or disagreements(stored[name], again, lambda seed, run=repeat: run(seed).values)
+        left += bool(wrong)
+        _tell("DIFFERS" if wrong else "agrees", name, seeds[name], wrong)
+    return int(left > 0)
+
+
+def _again(
+    chosen: dict[str, Callable], seeds: dict[str, tuple[int, ...]], options: argparse.Namespace
+) -> Iterator[tuple[str, list[Outcome], list[str]]]:
+    """Run these seeds; yields each experiment when it has all: name, outcomes, and what failed, in words."""
+    from course_lib.measure.run import Failure, Task, run_tasks
+
+    functions = {(chosen[name].__module__, chosen[name].__name__): name for name in seeds}
+    codes = {name: code_hash(chosen[name]) for name in seeds}
+    tasks = [Task(*key, seed, codes[name], None) for key, name in functions.items() for seed in seeds[name]]
+    found: dict[str, list[Outcome | Failure]] = {name: [] for name in seeds}
     for task, outcome in run_tasks(tasks, backend=options.backend, jobs=options.jobs) if tasks else ():
-        name = names[task.module, task.name]
-        if isinstance(outcome, Failure):
-            wrong.setdefault(name, []).append(f"seed {task.seed}\n{outcome.text}")
-        else:
-            found[name].append(outcome)
-    for name, outcomes in found.items():
-        function = chosen[name]
-        if outcomes and name not in wrong:
-            again = store.Result(stored[name].code, tuple(outcomes))
-            differs = disagreements(stored[name], again, lambda seed, f=function: run_seed(f, seed).values)
-            if differs:
-                wrong[name] = differs
-        print(
-            f"{'DIFFERS' if name in wrong else 'agrees ':8} {name}, seeds {', '.join(map(str, seeds[name]))}"
-        )
-        print("".join(f"    {line}\n" for line in wrong.get(name, ())), end="")
-    return int(bool(wrong))
+        name = functions[task.module, task.name]
+        found[name].append(outcome)
+        if len(found[name]) == len(seeds[name]):
+            failed = [f"seed {o.task.seed}\n{o.text}" for o in found[name] if isinstance(o, Failure)]
+            yield name, [o for o in found[name] if isinstance(o, Outcome)], failed
+
+
+def _tell(verdict: str, name: str, seeds: tuple[int, ...], wrong: list[str]) -> None:
+    print(f"{verdict:11} {name}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}")
+    print("".join(f"    {line}\n" for line in wrong), end="")
+
+
+# ---------------------------------------------------------------------------------------- names
+
+
+def discover(package: str = "course_lib.experiments") -> dict[str, Callable]:
+    """All experiments in the sub-folders of a package, by chapter, in the order in which they are written."""
+    root = _folder(package)
+    found = {}
+    for file in sorted(root.glob("*/**/*.py")):
+        parts = file.relative_to(root).with_suffix("").parts
+        parts = parts[:-1] if parts[-1] == "__init__" else parts
+        if any(part.startswith(("_", ".")) for part in parts):
+            continue
+        module = importlib.import_module(".".join([package, *parts]))
+        for function in list(vars(module).values()):
+            if hasattr(function, "experiment") and getattr(function, "__module__", "") == module.__name__:
+                found[f"{'/'.join(parts)}:{function.__name__}"] = function
+    return found
+
+
+def select(experiments: dict[str, Callable], names: Iterable[str]) -> dict[str, Callable]:
+    """The experiments of these names; a name may be a whole chapter or part (``layers/norm``), or a function.
+
+    Raises:
+        ValueError: for a name that fits none.
+    """
+    chosen: dict[str, Callable] = {}
+    for wanted in names:
+        fitting = {
+            name: function
+            for name, function in experiments.items()
+            if wanted in (name, function.__name__) or name.startswith((f"{wanted}:", f"{wanted}/"))
+        }
+        if not fitting:
+            known = [*experiments, *(function.__name__ for function in experiments.values())]
+            close = difflib.get_close_matches(wanted, known, n=3, cutoff=0.5)
+            hint = f"did you mean {', '.join(close)}?" if close else "see the status command for all names"
+            raise ValueError(f"no experiment is called {wanted!r}; {hint}")
+        chosen |= fitting
+    return chosen if names else dict(experiments)
+
+
+def orphans(
+    experiments: dict[str, Callable], package: str = "course_lib.experiments"
+) -> list[tuple[Path, str]]:
+    """Committed results whose experiment is gone, as file and name."""
+    known = {(store.committed_file(function), function.__name__) for function in experiments.values()}
+    files = sorted(_folder(package).glob("*/**/*.json"))
+    return [(f, name) for f in files for name in store.stored_names(f) if (f, name) not in known]
+
+
+def _folder(package: str) -> Path:
+    return Path(importlib.import_module(package).__path__[0])
 
 
 # ---------------------------------------------------------------------------------------- printing
-
-
-def _table(rows: list[tuple[str, ...]]) -> None:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _count(number_of: int, what: str) -> str:

@@ -1,4 +1,4 @@
-"""Finished seeds on their way into the committed results, and the folder where they wait."""
+"""Finished seeds on their way into the results."""
 
 import contextlib
 import json
@@ -9,14 +9,12 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from course_lib.cache import cache_folder
-
-__all__ = ["Journal", "Outcome", "is_writable", "to_json", "working_folder", "write_atomically"]
+__all__ = ["Journal", "Outcome", "to_json", "write_atomically"]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one seed of one experiment gave, how long it took, and where."""
+    """What one seed of one experiment gave, the core-seconds that it took, and where."""
 
     seed: int
     values: dict[str, float]
@@ -112,24 +110,3 @@ def write_atomically(file: Path, text: str) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
-
-
-def working_folder(file: Path) -> Path:
-    """Where things go that belong to a file of the package but are not committed.
-
-    The ``build`` folder of the source tree, unless ``COURSE_CACHE`` names another; without a tree the cache.
-    """
-    tree = _tree(file)
-    if tree is not None and os.access(tree, os.W_OK) and not os.environ.get("COURSE_CACHE"):
-        return tree / "build"
-    return cache_folder()
-
-
-def is_writable(file: Path) -> bool:
-    """True for a file in a source tree whose folder may be written; an installed package is left alone."""
-    return _tree(file) is not None and os.access(file.parent, os.W_OK)
-
-
-def _tree(file: Path) -> Path | None:
-    """The source tree around a file: the nearest folder above it with a ``pyproject.toml``."""
-    return next((folder for folder in file.parents if (folder / "pyproject.toml").exists()), None)

@@ -19,7 +19,7 @@ from course_lib.measure.journal import Journal, Outcome
 
 __all__ = ["Failure", "Task", "place", "run_seed", "run_tasks"]
 
-BACKENDS = ("loky", "dask", "ray", "threading")
+BACKENDS = ("loky", "dask", "threading")
 _LIVES = 3  # a seed during which so many workers have died is not tried again
 _RESTARTS = 3 * _LIVES  # of a backend that breaks down with one worker, as loky does
 _one_at_a_time = threading.Lock()  # the global generators can serve one experiment only
@@ -50,13 +50,16 @@ class Failure(NamedTuple):
 def run_seed(function: Callable, seed: int) -> Outcome:
     """Run one seed here, on one thread and with all global generators seeded; they are put back afterwards.
 
+    Its ``seconds`` are core-seconds: the processor time of this process, which other processes on the
+    machine do not lengthen.
+
     Raises:
         ValueError: if the experiment returns anything but a small dictionary of numbers.
     """
     with _one_at_a_time, _isolated(seed):
-        start = time.perf_counter()
+        start = time.process_time()
         values = _checked(function(seed), function.__name__)
-        seconds = time.perf_counter() - start
+        seconds = time.process_time() - start
     return Outcome(seed=seed, values=values, seconds=float(f"{seconds:.3g}"), **place())
 
 
@@ -190,20 +193,16 @@ def _lost_a_worker(error: Exception) -> bool:
 
 @contextlib.contextmanager
 def _backend(name: str | None, jobs: int) -> Iterator[None]:
-    """The joblib backend of this name; without a cluster, Dask and Ray start processes on this machine."""
+    """The joblib backend of this name; without a cluster, Dask starts processes on this machine."""
     from joblib import parallel_config
 
     with contextlib.ExitStack() as stack:
         if name == "dask":
             _dask_client(stack, jobs)
-        elif name == "ray":
-            from ray.util.joblib import register_ray
-
-            register_ray()
         elif name not in (None, *BACKENDS):
             raise ValueError(f"unknown backend {name!r}: use one of {', '.join(BACKENDS)}")
         if name:
-            stack.enter_context(parallel_config(name, n_jobs=-1 if name in ("dask", "ray") else jobs))
+            stack.enter_context(parallel_config(name, n_jobs=-1 if name == "dask" else jobs))
         yield
 
 

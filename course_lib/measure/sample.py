@@ -1,23 +1,20 @@
-"""A number measured under several seeds, and how it is written down.
-
-The interval of the mean decides what a claim may say. It is computed here, from the closed form of Student's
-distribution: the library needs no scipy for it.
-"""
+"""A number measured under several seeds, what can be reckoned with it, and how it is written down."""
 
 import math
 import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
 
-__all__ = ["Sample", "number", "plus_minus", "t_quantile"]
+__all__ = ["Sample", "each", "number", "plus_minus", "t_quantile"]
 
 
 @dataclass(frozen=True, repr=False)
 class Sample:
     """One quantity under several seeds: its values, their mean and how far they spread.
 
-    Two samples with the same seeds can be subtracted and divided; the result is paired, seed by seed.
+    Samples of the same seeds, and plain numbers, are added, subtracted, multiplied and divided seed by seed;
+    :func:`each` applies any other function so. Limits follow where they are known: ``1 - accuracy`` stays
+    within 0 and 1, a difference of two accuracies within -1 and 1; a quotient of samples has none.
 
     Args:
         values: one number per seed; NaN where a run gave none.
@@ -92,17 +89,45 @@ class Sample:
         """
         return Sample(self.values, self.seeds, (low, high))
 
-    def _paired(self, other: "Sample | float", operation: Callable[[float, float], float]) -> "Sample":
-        others = other.values if isinstance(other, Sample) else (float(other),) * len(self.values)
-        if isinstance(other, Sample) and other.seeds != self.seeds:
-            raise ValueError(f"samples of different seeds cannot be paired: {self.seeds} and {other.seeds}")
-        return Sample(tuple(operation(a, b) for a, b in zip(self.values, others, strict=True)), self.seeds)
+    def _with(self, other: "Sample | float", operation: Callable[[float, float], float]) -> "Sample":
+        """Seed by seed; sums, products and shares of a number have their extremes at corners."""
+        other = other if isinstance(other, Sample) else self._constant(other)
+        corners = [operation(a, b) for a in self.limits for b in other.limits]
+        limits = (-math.inf, math.inf)
+        if not any(map(math.isnan, corners)):  # of infinite limits, as in infinity minus infinity
+            limits = (min(corners), max(corners))
+        return Sample(each(operation, self, other).values, self.seeds, limits)
+
+    def _constant(self, value: float) -> "Sample":
+        return Sample((float(value),) * len(self), self.seeds, (value, value))
+
+    __array_ufunc__ = None  # numpy's numbers leave the reckoning to the methods below
+
+    def __add__(self, other: "Sample | float") -> "Sample":
+        return self._with(other, operator.add)
 
     def __sub__(self, other: "Sample | float") -> "Sample":
-        return self._paired(other, operator.sub)
+        return self._with(other, operator.sub)
+
+    def __mul__(self, other: "Sample | float") -> "Sample":
+        return self._with(other, operator.mul)
 
     def __truediv__(self, other: "Sample | float") -> "Sample":
-        return self._paired(other, lambda a, b: a / b if b else math.nan)
+        if isinstance(other, Sample):
+            return each(lambda a, b: a / b if b else math.nan, self, other)
+        return self._with(other, operator.truediv) if other else each(lambda a: math.nan, self)
+
+    def __rsub__(self, other: float) -> "Sample":
+        return self._constant(other) - self
+
+    def __rtruediv__(self, other: float) -> "Sample":
+        return self._constant(other) / self
+
+    def __neg__(self) -> "Sample":
+        return 0 - self
+
+    __radd__ = __add__
+    __rmul__ = __mul__
 
     def __float__(self) -> float:
         return self.mean
@@ -120,34 +145,38 @@ class Sample:
         return plus_minus(self.mean, self.spread)
 
 
-@cache
+def each(function: Callable[..., float], *samples: Sample) -> Sample:
+    """A function of one number of each sample, seed by seed: what it gives has no limits.
+
+    Args:
+        function: of as many numbers as there are samples.
+        samples: all of the same seeds.
+
+    Raises:
+        ValueError: for samples of different seeds, or none.
+
+    >>> each(max, Sample((0.1, 0.4)), Sample((0.2, 0.3))).values
+    (0.2, 0.4)
+    """
+    seeds = {sample.seeds for sample in samples}
+    if len(seeds) != 1:
+        found = " and ".join(map(str, sorted(seeds))) or "no sample"
+        raise ValueError(f"samples of different seeds cannot be paired: {found}")
+    rows = zip(*(sample.values for sample in samples), strict=True)
+    return Sample(tuple(function(*row) for row in rows), samples[0].seeds)
+
+
 def t_quantile(confidence: float, freedom: int) -> float:
     r"""The t for which Student's distribution has the probability ``confidence`` between -t and t.
-
-    With :math:`\theta = \arctan(t/\sqrt\nu)`, and an integer number :math:`\nu` of degrees of freedom, that
-    probability is a finite sum of powers of the cosine; it grows with :math:`\theta`, so bisection finds t.
 
     >>> round(t_quantile(0.95, 4), 4)
     2.7764
     """
     if freedom < 1 or not 0 < confidence < 1:
         raise ValueError(f"need 0 < confidence < 1 and freedom >= 1, got {confidence} and {freedom}")
-    low, high = 0.0, math.pi / 2
-    for _ in range(100):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _t_probability(middle, freedom) < confidence else (low, middle)
-    return math.sqrt(freedom) * math.tan(low)
+    from scipy.special import stdtrit  # the quantile of scipy.stats.t, without the second of its import
 
-
-def _t_probability(theta: float, freedom: int) -> float:
-    sine, cosine = math.sin(theta), math.cos(theta)
-    odd = freedom % 2
-    # Odd: cos + 2/3 cos^3 + 2*4/(3*5) cos^5 + ...; even: 1 + 1/2 cos^2 + 1*3/(2*4) cos^4 + ...
-    term, total = (cosine if odd else 1.0), 0.0
-    for power in range(odd, freedom - 1, 2):
-        total += term
-        term *= cosine * cosine * (power + 1) / (power + 2)
-    return 2 / math.pi * (theta + sine * total) if odd else sine * total
+    return float(stdtrit(freedom, (1 + confidence) / 2))
 
 
 def number(value: float) -> str:

@@ -1,24 +1,39 @@
-"""Committed results: one small JSON file beside each chapter's experiments.
+"""Results: one small JSON file beside each file of experiments, committed with it.
 
-The file is written for eyes and for diffs: sorted, one line per measured quantity. Each experiment carries
-the hash of the code that gave its numbers, and a checksum, so that a number changed by hand is noticed.
+The file is written for eyes and for diffs: sorted, one line per measured quantity. Each experiment
+carries the hash of the code that gave its numbers, and a checksum, so that a number changed by hand
+is noticed. Only the course's own source tree is written into. Elsewhere what a user measures goes to
+the user's cache, and is read from there before what came with the package.
 """
 
 import contextlib
 import hashlib
 import json
 import math
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from course_lib.cache import cache_folder, source_tree
 from course_lib.measure.hashing import code_hash
-from course_lib.measure.journal import Journal, Outcome, to_json, working_folder, write_atomically
+from course_lib.measure.journal import Journal, Outcome, to_json, write_atomically
 from course_lib.measure.sample import Sample
 
-__all__ = ["EditedResult", "Result", "journal", "merge", "read", "results_file", "state", "stored_names"]
+__all__ = [
+    "EditedResult",
+    "Restamp",
+    "Result",
+    "committed_file",
+    "journal",
+    "merge",
+    "read",
+    "results_file",
+    "state",
+    "stored_names",
+]
 
 _PLACE = ("machine", "python", "torch")
 
@@ -28,12 +43,29 @@ class EditedResult(ValueError):
 
 
 @dataclass(frozen=True)
+class Restamp:
+    """Why a result counts as measured by code that has run one of its seeds only.
+
+    Args:
+        seed: the one that was run again, and gave equal numbers.
+        others_measured_by: hash of the code that measured the other seeds.
+    """
+
+    seed: int
+    others_measured_by: str
+
+    def __str__(self) -> str:
+        return f"seed {self.seed} run again and equal; the others measured by code {self.others_measured_by}"
+
+
+@dataclass(frozen=True)
 class Result:
     """All measured seeds of one experiment, by the code of one hash.
 
     Args:
         code: see :func:`course_lib.measure.hashing.code_hash`.
         outcomes: one per seed; kept in the order of the seeds.
+        restamped: where the code has changed since, in words only.
 
     Raises:
         ValueError: if the seeds did not all measure the same quantities.
@@ -41,6 +73,7 @@ class Result:
 
     code: str
     outcomes: tuple[Outcome, ...]
+    restamped: Restamp | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "outcomes", tuple(sorted(self.outcomes, key=lambda o: o.seed)))
@@ -65,7 +98,7 @@ class Result:
 
     @property
     def seconds(self) -> float:
-        """The time of all seeds together."""
+        """The core-seconds of all seeds together."""
         return sum(outcome.seconds for outcome in self.outcomes)
 
     def place(self, what: str) -> str:
@@ -75,37 +108,48 @@ class Result:
     def select(self, seeds: Iterable[int]) -> "Result":
         """The result of these seeds only."""
         wanted = set(seeds)
-        return Result(self.code, tuple(outcome for outcome in self.outcomes if outcome.seed in wanted))
+        chosen = tuple(outcome for outcome in self.outcomes if outcome.seed in wanted)
+        return Result(self.code, chosen, self.restamped)
 
 
-def results_file(function: Callable) -> Path:
+def committed_file(function: Callable) -> Path:
     """The JSON file beside the module of an experiment; for the module of a folder, beside the folder."""
     source = Path(sys.modules[function.__module__].__file__)
     return (source.parent if source.name == "__init__.py" else source).with_suffix(".json")
 
 
+def results_file(function: Callable) -> Path:
+    """The file into which results go: the committed one, or for an installed package one in the cache."""
+    if _tree(committed_file(function)):
+        return committed_file(function)
+    return cache_folder() / "experiments" / f"{function.__module__}.json"
+
+
 def journal(function: Callable, code: str) -> Journal:
     """The journal of an experiment for the code of this hash."""
     name = f"{function.__module__}.{function.__name__}"
-    return Journal(working_folder(results_file(function)) / "experiments" / name / code)
+    return Journal(_working_folder(committed_file(function)) / name / code)
 
 
 def read(function: Callable) -> Result | None:
-    """The committed result of an experiment, None if there is none.
+    """The result of an experiment: of the present code if there is one, else the last; None if there is none.
 
     Raises:
         EditedResult: if its checksum does not fit, or the file is no JSON.
     """
-    file = results_file(function)
-    entry = _load(file).get(function.__name__)
-    if entry is None:
-        return None
-    if entry.get("checksum") != _checksum(entry):
-        raise EditedResult(
-            f"the result of {function.__name__!r} in {file} is not what the experiment wrote: it was changed "
-            f"by hand. Measure it again: python -m course_lib.experiments run {function.__name__}"
-        )
-    return _from_entry(entry)
+    found = []
+    for file in dict.fromkeys((results_file(function), committed_file(function))):
+        entry = _load(file).get(function.__name__)
+        if entry is None:
+            continue
+        if entry.get("checksum") != _checksum(entry):
+            raise EditedResult(
+                f"the result of {function.__name__!r} in {file} is not what the experiment wrote: it was "
+                f"changed by hand. Measure it again: python -m course_lib.experiments run {function.__name__}"
+            )
+        found.append(_from_entry(entry))
+    fresh = [result for result in found if result.code == code_hash(function)]
+    return next(iter([*fresh, *found]), None)
 
 
 def state(function: Callable) -> str:
@@ -136,7 +180,11 @@ def stored_names(file: Path) -> list[str]:
 def merge(file: Path, results: dict[str, Result | None]) -> None:
     """Put results into a file, each under its name, and take out those that are None; others stay.
 
-    A lock in the cache folder keeps two runs from writing at the same time.
+    A lock keeps two runs from writing at the same time.
+
+    Raises:
+        EditedResult: if the file cannot be read, or is no JSON.
+        OSError: if it cannot be locked or written; it is as it was then.
     """
     with _lock(file):
         entries = _load(file)
@@ -145,35 +193,56 @@ def merge(file: Path, results: dict[str, Result | None]) -> None:
             if result is not None:
                 entries[name] = _to_entry(result)
         if entries:
+            file.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(file, _dumps(dict(sorted(entries.items()))) + "\n")
         else:
             file.unlink(missing_ok=True)
+
+
+def _tree(file: Path) -> Path | None:
+    """The course's source tree around a file of the package."""
+    packages = [folder for folder in file.parents if (folder / "__init__.py").exists()]
+    return source_tree(packages[-1]) if packages else None
+
+
+def _working_folder(file: Path) -> Path:
+    """Where things go that belong to a file of the package but are not committed.
+
+    The ``build`` folder of the source tree, unless ``COURSE_CACHE`` names another; without a tree the cache.
+    """
+    tree = None if os.environ.get("COURSE_CACHE") else _tree(file)
+    return (tree / "build" if tree else cache_folder()) / "experiments"
 
 
 @contextlib.contextmanager
 def _lock(file: Path) -> Iterator[None]:
     from filelock import FileLock
 
-    folder = working_folder(file) / "experiments"
+    folder = _working_folder(file)
+    lock: contextlib.AbstractContextManager = FileLock(folder / f"{file.parent.name}-{file.stem}.lock")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError:  # no cache, no lock: it matters only when two runs end in the same moment
-        yield
-        return
-    with FileLock(folder / f"{file.parent.name}-{file.stem}.lock"):
+    except OSError:  # there is no place for a lock; it matters only when two runs end in the same moment
+        lock = contextlib.nullcontext()
+    with lock:
         yield
 
 
 def _load(file: Path) -> dict[str, Any]:
-    if not file.exists():
-        return {}
     try:
-        return json.loads(file.read_text("utf-8"))
+        entries = json.loads(file.read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise EditedResult(f"{file} cannot be read: {error.strerror}; mend that, and run again") from error
     except ValueError as error:
         raise EditedResult(
             f"{file} is no JSON ({error}): take one side of the merge, or delete the file and measure again "
             "with python -m course_lib.experiments run"
         ) from None
+    if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
+        raise EditedResult(f"{file} holds no results of experiments: delete it and measure again")
+    return entries
 
 
 def _to_entry(result: Result) -> dict[str, Any]:
@@ -181,6 +250,8 @@ def _to_entry(result: Result) -> dict[str, Any]:
     for what in _PLACE:  # one word where all seeds agree, as they nearly always do
         each = [getattr(outcome, what) for outcome in result.outcomes]
         entry[what] = each[0] if len(set(each)) == 1 else each
+    if result.restamped:
+        entry["restamped"] = asdict(result.restamped)
     entry["seconds"] = [outcome.seconds for outcome in result.outcomes]
     entry["values"] = {
         key: {
@@ -206,7 +277,8 @@ def _from_entry(entry: dict[str, Any]) -> Result:
                 **place,
             )
         )
-    return Result(entry["code"], tuple(outcomes))
+    restamped = Restamp(**entry["restamped"]) if "restamped" in entry else None
+    return Result(entry["code"], tuple(outcomes), restamped)
 
 
 def _summary(value: float) -> float | None:

@@ -1,238 +1,204 @@
 """One specimen: from its recipe to tested weights in a file, and back to a network."""
 
-import platform
+import json
+import math
+import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from course_lib.cache import cache_folder
-from course_lib.measure.hashing import code_hash, reached
-from course_lib.specimens._cache import alone
-from course_lib.specimens._record import Check, Damaged, Record, Weights, read, write
-from course_lib.threads import one_thread
-
-__all__ = ["AcceptanceError", "Specimen"]
-
-_unstored: dict[tuple[str, int, str], Weights] = {}  # trained in this process, where no file can be kept
+from course_lib.cache import cache_folder, source_tree
+from course_lib.contexts import isolated, one_thread
+from course_lib.measure.hashing import code_hash
+from course_lib.registry import suggest
 
 
-class AcceptanceError(RuntimeError):
-    """A network does not pass its acceptance test: nothing may be concluded from it."""
+@dataclass(frozen=True)
+class Check:
+    """One number of an acceptance test and the bound that it must keep; NaN keeps none.
+
+    >>> print(Check("test accuracy", 0.98, at_least=0.95))
+    test accuracy 0.98, at least 0.95
+    """
+
+    what: str
+    measured: float
+    at_least: float = -math.inf
+    at_most: float = math.inf
+
+    @property
+    def passed(self) -> bool:
+        """Whether the value keeps its bounds."""
+        return self.at_least <= self.measured <= self.at_most
+
+    def __str__(self) -> str:
+        bounds = {"at least": self.at_least, "at most": self.at_most}
+        words = [f"{word} {bound:.4g}" for word, bound in bounds.items() if math.isfinite(bound)]
+        return f"{self.what} {self.measured:.4g}, {' and '.join(words)}"
 
 
 @dataclass(frozen=True)
 class Specimen:
-    """A recipe with its builder and its acceptance test, and the files of its networks.
+    """A recipe with its builder and its acceptance test, and the files of its weights.
 
     Args:
         name: as given to :func:`specimen`.
-        recipe: from a seed to a trained network.
+        recipe: trains the network.
         build: makes the network without its training.
         accept: the acceptance test.
     """
 
     name: str
-    recipe: Callable[[int], nn.Module]
+    recipe: Callable[[], nn.Module]
     build: Callable[[], nn.Module]
     accept: Callable[[nn.Module], Sequence[Check]]
 
     @property
-    def summary(self) -> str:
-        """The first line of the recipe's docstring."""
-        return (self.recipe.__doc__ or "").strip().partition("\n")[0]
+    def code(self) -> str:
+        """The hash of all code that decides the weights."""
+        return f"{code_hash(self.recipe)}-{code_hash(self.build)}"
 
     @property
-    def shipped(self) -> Path:
-        """The file that comes with the package: in ``weights`` beside the recipe's module."""
-        module = Path(sys.modules[self.recipe.__module__].__file__)
-        return module.parent / "weights" / f"{self.name}.safetensors"
+    def files(self) -> list[Path]:
+        """Where the weights may be: beside the recipe, or in the cache of an installed package."""
+        beside = Path(sys.modules[self.recipe.__module__].__file__).parent / "weights"
+        folders = beside, cache_folder() / "specimens"
+        return [folder / f"{self.name}.safetensors" for folder in folders]
 
-    def cached(self, seed: int) -> Path:
-        """The file in the user's cache; its name holds the hash, so another checkout has another file."""
-        return cache_folder() / "specimens" / f"{self.name}-{seed}-{code_hash(self.recipe)}.safetensors"
+    def facts(self) -> dict[str, Any]:
+        """What is known of the first file that is fresh, else of the first that there is.
 
-    def load(self, seed: int) -> nn.Module:
+        Its ``state`` is fresh or stale, its ``file`` where it is; ``missing`` where there is none.
+        """
+        found = []
+        for file in self.files:
+            try:
+                with safe_open(file, "pt") as weights:
+                    known = json.loads((weights.metadata() or {}).get("specimen", "{}"))
+            except (OSError, SafetensorError):  # no file, or none that can be read
+                continue
+            state = "fresh" if known.get("code") == self.code else "stale"
+            found.append({**known, "state": state, "file": file})
+        return min(found, key=lambda known: known["state"], default={"state": "missing"})
+
+    def load(self) -> nn.Module:
         """See :func:`load`."""
-        weights = self.weights(seed)
-        if not self.is_accepted(weights.record):  # the test was changed after the training
-            self.test(weights.tensors)
-        return self._network(weights.tensors)
-
-    def weights(self, seed: int) -> Weights:
-        """The weights of this code: shipped, from the cache, or trained now."""
-        key = (self.name, seed, code_hash(self.recipe))
-        found = self._fresh(seed) or _unstored.get(key)
-        if found is not None:
-            return found
-        with alone(self.cached(seed), self._say_waiting) as locked:
-            if locked and (found := self._fresh(seed)):  # it was made while this process waited
-                return found
-            self._say(f"{self._why_not(seed)}; training it anew")
-            found = self.train(seed)
-            kept = locked and self._keep(found, seed)
-        if not kept:
-            _unstored[key] = found
-            self._say(
-                f"it cannot be kept in {self.cached(seed).parent}, so the next process will train it again; "
-                "set COURSE_CACHE to a folder that can be written"
+        facts = self.facts()
+        if facts["state"] != "fresh":
+            raise RuntimeError(
+                f"the weights of the specimen {self.name!r} are {facts['state']}: train them by "
+                "make specimens, or python -m course_lib.specimens build"
             )
-        return found
+        return self._network(load_file(facts["file"]))
 
-    def state(self) -> str:
-        """How the shipped weights stand.
+    def train(self) -> Path:
+        """Follow the recipe, test the result in half precision, and write it.
 
-        ``fresh``; ``stale``: the recipe has changed; ``untested``: the acceptance test has; ``damaged``;
-        ``missing``.
-        """
-        try:
-            weights = read(self.shipped)
-        except Damaged:
-            return "damaged"
-        if weights is None:
-            return "missing"
-        if not self._is_of_this_code(weights.record, seed=0):
-            return "stale"
-        return "fresh" if self.is_accepted(weights.record) else "untested"
-
-    def ship(self, *, anew: bool = False) -> bool:
-        """Bring the shipped file up to date; False if it was.
-
-        Args:
-            anew: train even if nothing has changed.
+        Returns:
+            The file: in the course's own source tree, or in the user's cache.
 
         Raises:
-            AcceptanceError: if the network does not pass; the file stays as it was.
-            OSError: if the file cannot be written.
+            RuntimeError: if the network does not pass its acceptance test; no file is changed.
         """
-        with alone(self.cached(0), self._say_waiting):
-            state = "missing" if anew else self.state()
-            if state == "untested":
-                old = read(self.shipped)
-                checks = self.test(old.tensors)
-                new = replace(old.record, test=code_hash(self.accept), checks=checks)
-                write(self.shipped, Weights(old.tensors, new))
-            elif state != "fresh":
-                write(self.shipped, self.train(0))
-            return state != "fresh"
+        code, start = self.code, time.process_time()  # the code may be edited while it runs
+        with isolated(), one_thread():
+            state = self.recipe().state_dict()
+        seconds = round(time.process_time() - start)
+        tensors = {key: t.half() if t.is_floating_point() else t for key, t in state.items()}
+        facts = {"code": code, "seconds": seconds, "torch": str(torch.__version__)}
+        facts["checks"] = [str(check) for check in self.test(self._network(tensors))]
+        file = self.files[0 if source_tree() else 1]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part = file.with_suffix(".part")
+        save_file(tensors, part, {"specimen": json.dumps(facts)})
+        os.replace(part, file)
+        return file
 
-    def train(self, seed: int) -> Weights:
-        """Follow the recipe and test the result, in half precision if that passes.
+    def test(self, network: nn.Module) -> Sequence[Check]:
+        """Run the acceptance test.
 
         Raises:
-            AcceptanceError: if it does not pass.
-            ValueError: if the recipe does not use its builder.
+            RuntimeError: if a check does not pass.
         """
-        builder = f"{self.build.__module__}.{self.build.__qualname__}"
-        if builder not in reached(self.recipe):
-            raise ValueError(
-                f"the recipe of {self.name!r} must call {builder}, which rebuilds its network later"
-            )
-        # Before the training: the file may be saved while it runs, and then these weights are of older code.
-        facts = {"code": code_hash(self.recipe), "test": code_hash(self.accept)}
-        start = time.process_time()
-        with _seeded(seed), one_thread():
-            state = self.recipe(seed).state_dict()
-        facts["seconds"] = float(f"{time.process_time() - start:.3g}")
-        full = {
-            key: t.detach().cpu().clone(memory_format=torch.contiguous_format) for key, t in state.items()
-        }
-        half = {key: _halved(t) for key, t in full.items()}
-        try:
-            tensors, checks = half, self.test(half)
-        except AcceptanceError:
-            tensors, checks = full, self.test(full)
-        return Weights(tensors, Record(self.name, seed, checks=checks, **facts, **_place()))
-
-    def test(self, tensors: dict[str, Tensor]) -> tuple[Check, ...]:
-        """Run the acceptance test on these weights.
-
-        Raises:
-            AcceptanceError: if a check does not pass, or the test has none.
-        """
-        network = self._network(tensors)
-        with _seeded(0), one_thread():
-            checks = tuple(self.accept(network))
-        if not checks or not all(check.passed for check in checks):
-            listed = "\n".join(f"  {check}" for check in checks) or "  the test checks nothing"
-            raise AcceptanceError(
-                f"{self.name} does not pass its acceptance test; nothing may be concluded from it:\n{listed}"
-            )
+        with isolated(), one_thread():
+            checks = self.accept(network)
+        if not all(check.passed for check in checks):
+            raise RuntimeError(f"{self.name} is not accepted: {'; '.join(map(str, checks))}")
         return checks
 
-    def is_accepted(self, record: Record) -> bool:
-        """Whether these weights have passed the acceptance test as it is now."""
-        return record.test == code_hash(self.accept) and all(check.passed for check in record.checks)
-
-    def _is_of_this_code(self, record: Record, seed: int) -> bool:
-        return (record.name, record.seed, record.code) == (self.name, seed, code_hash(self.recipe))
-
-    def _files(self, seed: int) -> list[Path]:
-        return [self.shipped, self.cached(seed)] if seed == 0 else [self.cached(seed)]
-
-    def _fresh(self, seed: int) -> Weights | None:
-        for file in self._files(seed):
-            with suppress(Damaged):  # _why_not tells
-                weights = read(file)
-                if weights is not None and self._is_of_this_code(weights.record, seed):
-                    return weights
-        return None
-
-    def _why_not(self, seed: int) -> str:
-        """Why no file has what was asked for."""
-        found = None
-        for file in self._files(seed):
-            try:
-                found = found or read(file)
-            except Damaged as error:
-                return str(error)
-        if seed:
-            return f"seed {seed} does not come with the package"
-        return f"its code is newer than {self.shipped}" if found else f"there is no {self.shipped}"
-
-    def _keep(self, weights: Weights, seed: int) -> bool:
-        try:
-            write(self.cached(seed), weights)
-        except OSError as error:
-            self._say(str(error))
-            return False
-        return True
-
     def _network(self, tensors: dict[str, Tensor]) -> nn.Module:
-        with _seeded(0):
+        with isolated():
             network = self.build()
         network.load_state_dict(tensors)
         return network.eval()
 
-    def _say_waiting(self) -> None:
-        self._say("another process is training it; waiting for that")
 
-    def _say(self, message: str) -> None:
-        print(f"specimen {self.name}: {message}", file=sys.stderr, flush=True)
-
-
-def _halved(tensor: Tensor) -> Tensor:
-    """In half precision, if that has room for the values."""
-    half = tensor.half() if tensor.dtype == torch.float32 else tensor
-    return half if torch.equal(half.isfinite(), tensor.isfinite()) else tensor
+# An experiment that calls load("char_gpt") depends on this table and on the recipe of that name, not
+# on the methods of Specimen: how weights are kept is no part of what they are.
+_specimens: dict[str, Specimen] = {}
 
 
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Random numbers from this seed; the caller's are left as they were."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # of this one alone: the GPU's are not put back
-        yield
+def specimen(
+    name: str, *, build: Callable[[], nn.Module], accept: Callable[[nn.Module], Sequence[Check]]
+) -> Callable[[Callable[[], nn.Module]], Callable[[], nn.Module]]:
+    """Enter a recipe into the catalogue: a module-level function that returns a trained network.
+
+    Random numbers start from the seed 0.
+
+    Args:
+        name: what :func:`load` is asked for, and the name of the file.
+        build: makes the network without its training, at once.
+        accept: measures a trained network; it is good if every :class:`Check` keeps its bounds.
+    """
+
+    def register(recipe: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
+        _specimens[name] = Specimen(name, recipe, build, accept)
+        return recipe
+
+    return register
 
 
-def _place() -> dict[str, str]:
-    return {
-        "torch": str(torch.__version__),
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-    }
+def load(name: str) -> nn.Module:
+    """A trained network in eval mode, new on every call, so that it may be changed.
+
+    Args:
+        name: one of :func:`names`.
+
+    Raises:
+        ValueError: for an unknown name.
+        RuntimeError: if the code of its recipe has changed since it was trained.
+
+    >>> model = load("digit_vit")
+    >>> type(model).__name__, model.training
+    ('VisionTransformer', False)
+    """
+    return find(name).load()
+
+
+def names() -> list[str]:
+    """The names that :func:`load` knows.
+
+    >>> names()
+    ['char_gpt', 'digit_vit']
+    """
+    return sorted(_specimens)
+
+
+def find(name: str) -> Specimen:
+    """The specimen of a name.
+
+    Raises:
+        ValueError: for an unknown name.
+    """
+    if name not in _specimens:
+        known = suggest(name, _specimens) or f"; known are {', '.join(names())}"
+        raise ValueError(f"no specimen is called {name!r}{known}")
+    return _specimens[name]

@@ -17,9 +17,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from course_lib.contexts import evaluating, in_mode
 from course_lib.training._batches import batches, check_pair, check_rows, check_scores, is_rows, reseed
 
 __all__ = ["History", "Run", "adamw", "cosine_schedule", "default_loss", "evaluate", "fit"]
+__numerics__ = 1
 
 
 @dataclass
@@ -222,8 +224,7 @@ def evaluate(
         pairs = map(check_pair, data)
     device = next((t.device for t in [*model.parameters(), *model.buffers()]), torch.device("cpu"))
     total, rows = 0.0, 0
-    # Not inference_mode: a table that a layer makes and keeps here could not be used in training afterwards.
-    with _mode(model, training=False), torch.no_grad():
+    with evaluating(model):
         for x, y in pairs:
             total += metric(_output(model, x.to(device)), y.to(device)).item() * len(x)
             rows += len(x)
@@ -307,21 +308,10 @@ def _output(model: nn.Module, x: Tensor) -> Tensor:
 
 
 @contextmanager
-def _mode(model: nn.Module, *, training: bool) -> Iterator[None]:
-    before = [(module, module.training) for module in model.modules()]
-    model.train(training)
-    try:
-        yield
-    finally:
-        for module, was_training in before:
-            module.training = was_training
-
-
-@contextmanager
 def _training(model: nn.Module, device: torch.device) -> Iterator[None]:
     """Training mode, and the caller's random numbers untouched."""
     devices = [device] if device.type == "cuda" else []
-    with _mode(model, training=True), torch.random.fork_rng(devices), torch.enable_grad():
+    with in_mode(model, training=True), torch.random.fork_rng(devices), torch.enable_grad():
         yield
 
 

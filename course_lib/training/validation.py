@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor, nn
 
+from course_lib.contexts import isolated
 from course_lib.registry import implements
 from course_lib.training.hooks import EarlyStopping
 from course_lib.training.loop import evaluate, fit
@@ -136,8 +137,7 @@ def kfold_scores(
         inner = max(1, round(validation * len(order)))
         if inner == len(order):
             raise ValueError(f"{len(order)} rows outside the fold leave none to train on; use fewer folds")
-        with torch.random.fork_rng([]):
-            torch.manual_seed(seed + i)
+        with isolated(seed + i):
             model = make_model()
         watched, used = order[:inner], order[inner:]
         rows = x[watched], y[watched]

@@ -59,10 +59,18 @@ class Watched:
             self.faults.append(f"{response.status}: {response.url}")
 
 
-@pytest.fixture
-def watched(browser):
-    """A new page of its own, as wide as a laptop's screen."""
+@pytest.fixture(scope="module")
+def context(browser):
+    """One profile for all pages, so that scripts and fonts are fetched and compiled once."""
     context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light")
-    context.set_default_timeout(60_000)
-    yield Watched(context.new_page())
+    context.set_default_timeout(300_000)  # milliseconds: on a busy machine
+    yield context
     context.close()
+
+
+@pytest.fixture
+def watched(context):
+    """A new page, as wide as a laptop's screen."""
+    page = context.new_page()
+    yield Watched(page)
+    page.close()

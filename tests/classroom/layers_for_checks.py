@@ -15,8 +15,24 @@ class Sound(nn.Module):
     def __init__(self, dim: int = 6) -> None:
         super().__init__()
         self.dim = dim
-        self.weight = nn.Parameter(torch.randn(dim, dim) / dim**0.5)
-        self.bias = nn.Parameter(torch.randn(dim))
+        self.weight = nn.Parameter(torch.empty(dim, dim))
+        self.bias = nn.Parameter(torch.empty(dim))
+        self._add()
+        self.reset_parameters()
+
+    def _add(self) -> None:
+        """More parameters and buffers, empty."""
+
+    def start(self, name: str, x: Tensor) -> None:
+        """Start values of what ``_add`` added."""
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        self.weight.normal_(std=self.dim**-0.5)
+        self.bias.normal_()
+        for name, x in [*self.named_parameters(), *self.named_buffers()]:
+            if name not in ("weight", "bias"):
+                self.start(name, x)
 
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[-1] != self.dim:
@@ -65,17 +81,21 @@ class DropsInTraining(Sound):
 
 
 class HasUnusedParameter(Sound):
-    def __init__(self) -> None:
-        super().__init__()
-        self.unused = nn.Parameter(torch.randn(self.dim))
+    def _add(self):
+        self.unused = nn.Parameter(torch.empty(self.dim))
+
+    def start(self, name, x):
+        x.normal_()
 
 
 class HasUselessParameter(Sound):
     """Softmax does not see a common shift, so the gradient is zero but for rounding."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.shift = nn.Parameter(torch.randn(1))
+    def _add(self):
+        self.shift = nn.Parameter(torch.empty(1))
+
+    def start(self, name, x):
+        x.normal_()
 
     def body(self, x):
         return torch.softmax(super().body(x) + self.shift, -1)
@@ -105,9 +125,11 @@ class HasWrongBackward(Sound):
 
 
 class ForgetsRandomFeatures(Sound):
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("features", torch.randn(self.dim, self.dim), persistent=False)
+    def _add(self):
+        self.register_buffer("features", torch.empty(self.dim, self.dim), persistent=False)
+
+    def start(self, name, x):
+        x.normal_()
 
     def body(self, x):
         return super().body(x) @ self.features
@@ -195,7 +217,8 @@ class BranchesOnValues(Sound):
 
 class ComputesOtherwiseInExport(Sound):
     def body(self, x):
-        return super().body(x.tanh() if torch.compiler.is_compiling() else x)
+        exporting = torch.compiler.is_compiling() and not torch.compiler.is_dynamo_compiling()
+        return super().body(x.tanh() if exporting else x)
 
 
 class BindsTheBatch(Sound):
@@ -240,6 +263,18 @@ class IgnoresExtraFeatures(Sound):
         return self.body(x[..., : self.dim])
 
 
+class Bends(Sound):
+    """Kinks that an example meets exactly; no fault."""
+
+    def body(self, x):
+        return super().body(x).relu() + x.abs() + x.amax(-1, keepdim=True)
+
+
+class WrongBehindKink(HasWrongBackward):
+    def body(self, x):
+        return super().body(x.relu())
+
+
 class WideAndBroken(HasUnusedParameter):
     """Two faults at once."""
 
@@ -255,9 +290,11 @@ class Raises(Sound):
 class StartsAtZero(Sound):
     """As ReZero and LoRA: at the start the gate stops every other gradient."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.gate = nn.Parameter(torch.zeros(()))
+    def _add(self):
+        self.gate = nn.Parameter(torch.empty(()))
+
+    def start(self, name, x):
+        x.zero_()
 
     def body(self, x):
         return x + self.gate * super().body(x)
@@ -266,9 +303,11 @@ class StartsAtZero(Sound):
 class MixesLater(SubtractsBatchMeanInTraining):
     """Keeps rows apart in its first training step only."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+    def _add(self):
+        self.register_buffer("steps", torch.empty((), dtype=torch.long))
+
+    def start(self, name, x):
+        x.zero_()
 
     def body(self, x):
         if not self.training:
@@ -311,10 +350,25 @@ class Gain(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.gain = nn.Parameter(torch.ones(()))
+        self.gain = nn.Parameter(torch.empty(()))
+        self.reset_parameters()
+
+    def reset_parameters(self):
+        nn.init.ones_(self.gain)
 
     def forward(self, x):
         return self.gain * x
+
+
+def only_in(training: bool, layer: type[Sound]) -> type[Sound]:
+    """The faulty layer, sound in the other mode; known by name to this file, so that it can be pickled."""
+    name = f"{layer.__name__}{'InTraining' if training else 'InEvaluation'}Only"
+
+    def body(self, x):
+        return layer.body(self, x) if self.training is training else Sound.body(self, x)
+
+    globals()[name] = type(name, (layer,), {"body": body, "__module__": __name__})
+    return globals()[name]
 
 
 def report_of(layer, *inputs, **options):

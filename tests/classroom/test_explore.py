@@ -14,7 +14,7 @@ from ipywidgets.embed import embed_data
 from PIL import Image
 
 from course_lib.classroom import explore
-from course_lib.classroom.explore import Explore
+from course_lib.classroom.sliders import Explore
 
 
 @pytest.fixture(autouse=True)

@@ -4,13 +4,11 @@ import itertools
 import math
 import random
 import statistics
-import time
 
 import pytest
 import torch
 
-from course_lib.compare.clock import median_with_interval, peak_bytes, race
-from course_lib.threads import one_thread
+from course_lib.compare.clock import median_with_interval, peak_bytes, race, relative
 
 
 @pytest.mark.parametrize("n", [6, 7, 12, 31])
@@ -44,27 +42,31 @@ def test_a_single_value_is_its_own_interval():
     assert median_with_interval([2.0]) == (2.0, 2.0, 2.0)
 
 
-def test_contenders_take_turns_and_each_is_timed_in_every_round():
+def test_contenders_take_turns_and_each_is_timed_in_every_round(clock):
     calls = []
-    contenders = {name: lambda name=name: (calls.append(name), time.sleep(0.002)) for name in "ab"}
-    seconds = race(contenders, rounds=4, least=1e-4)
-    assert [len(values) for values in seconds.values()] == [4, 4]
-    assert all(value >= 0.002 for values in seconds.values() for value in values)
+    contenders = {
+        "a": clock.spending(0.25, lambda: calls.append("a")),
+        "b": clock.spending(0.5, lambda: calls.append("b")),
+    }
+    assert race(contenders, rounds=4, clock=clock) == {"a": [0.25] * 4, "b": [0.5] * 4}
     assert "".join(calls[-8:]) == "abbaabba"
 
 
-def test_a_slow_function_is_slow_by_the_factor_that_it_repeats_its_work():
-    work = torch.randn(200, 200)
-    seconds = race(
-        {"once": lambda: work @ work, "thrice": lambda: [work @ work for _ in range(3)]}, rounds=15
-    )
-    ratio = statistics.median(b / a for a, b in zip(seconds["once"], seconds["thrice"], strict=True))
-    assert 2.0 < ratio < 4.5
+def test_a_short_function_is_called_several_times_in_one_timing(clock):
+    calls = []
+    short = clock.spending(0.25, lambda: calls.append("a"))
+    assert race({"short": short}, rounds=3, least=1.0, budget=100, clock=clock) == {"short": [0.25] * 3}
+    assert len(calls) == 2 + 3 + 3 * 4  # to warm up, to see how long it takes, in the race
 
 
-def test_a_race_ends_when_its_budget_is_spent_but_not_before_five_rounds():
-    seconds = race({"slow": lambda: time.sleep(0.01)}, rounds=1000, budget=0.02)
-    assert len(seconds["slow"]) == 5
+def test_ratios_are_taken_round_by_round_so_that_a_busy_spell_changes_none():
+    assert relative([3.0, 24.0, 3.0], [1.0, 8.0, 1.0]) == (3.0, 3.0, 3.0)
+
+
+def test_a_race_ends_when_its_budget_is_spent_but_not_before_five_rounds(clock):
+    slow = {"slow": clock.spending(0.01)}
+    assert len(race(slow, rounds=1000, budget=0.02, clock=clock)["slow"]) == 5
+    assert len(race(slow, rounds=1000, budget=0.075, clock=clock)["slow"]) == 8
 
 
 def test_the_peak_counts_what_is_alive_at_once():
@@ -77,10 +79,3 @@ def test_the_peak_counts_what_is_alive_at_once():
         return x + 2
 
     assert 200_000 <= peak_bytes(freed_on_the_way) < 202_000
-
-
-def test_the_number_of_threads_is_put_back():
-    before = torch.get_num_threads()
-    with one_thread():
-        assert torch.get_num_threads() == 1
-    assert torch.get_num_threads() == before

@@ -20,21 +20,27 @@ def pair(width: int) -> Contest:
 CASE = Case("Linear", pair, sizes=(3, 6, 12), axis="width")
 
 
-def test_a_race_of_equals_gives_every_number_and_ratios_near_one():
-    found = measure(pair(32), rounds=9)
+def test_a_race_gives_every_number(clock):
+    contest = pair(32)
+    ours, peer = contest.contenders.values()
+    timed = Contest(clock.spending(3.0, ours), {"peer": clock.spending(2.0, peer)}, contest.inputs)
+    found = measure(timed, rounds=9, budget=1000, clock=clock)
     assert list(found) == ["ours", "peer"]
-    ours, peer = found.values()
-    assert (ours.ratio_forward, ours.ratio_both) == (None, None)
-    assert 0.3 < peer.ratio_forward.value < 3.0
-    assert peer.ratio_both.low <= peer.ratio_both.value <= peer.ratio_both.high
-    assert ours.kept == peer.kept == 8 * 32 * 4  # the input, for the gradient of the weight
-    assert peer.peak >= 8 * 32 * 4
-    assert peer.both > peer.forward > 0
+    assert (found["ours"].forward, found["ours"].both) == (3.0, 3.0)
+    assert (found["ours"].ratio_forward, found["ours"].ratio_both) == (None, None)
+    assert (found["peer"].forward, found["peer"].both) == (2.0, 2.0)
+    assert found["peer"].ratio_forward == found["peer"].ratio_both == (1.5, 1.5, 1.5)
 
 
-def test_without_backward_only_the_forward_pass_is_timed():
+def test_bytes_are_those_of_the_layer_and_its_input(clock):
+    found = measure(pair(32), rounds=1, clock=clock.spending(1.0, clock))
+    assert {lap.kept for lap in found.values()} == {8 * 32 * 4}  # the input, for the weight's gradient
+    assert all(lap.peak >= 8 * 32 * 4 for lap in found.values())
+
+
+def test_without_backward_only_the_forward_pass_is_timed(clock):
     contest = Contest(lambda x: x.numpy() + 1, {"peer": lambda x: x + 1}, (torch.zeros(4),), backward=False)
-    found = measure(contest, rounds=5)
+    found = measure(contest, rounds=5, clock=clock.spending(1.0, clock))
     assert all(lap.both is None and lap.kept is None for lap in found.values())
     assert found["peer"].ratio_both is None
 
@@ -73,9 +79,9 @@ def test_the_first_output_counts_and_arrays_are_compared_too():
         require_agreement(Contest(lambda x: x + 1, outputs, (torch.randn(3),), backward=False))
 
 
-def test_the_callers_tensors_are_left_as_they_are():
+def test_the_callers_tensors_are_left_as_they_are(clock):
     x = torch.randn(4, 3)
-    measure(Contest(F.relu, {"peer": torch.relu}, (x,)), rounds=5)
+    measure(Contest(F.relu, {"peer": torch.relu}, (x,)), rounds=5, clock=clock.spending(1.0, clock))
     assert x.grad is None
     assert not x.requires_grad
 

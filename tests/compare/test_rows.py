@@ -1,20 +1,20 @@
-"""The rows of a chapter: counted live, timed and trained from what is stored, and marked when that is old."""
+"""The rows of a chapter: counted live, timed and trained as stored, and marked when that is old."""
 
 import sys
 import types
-from importlib.machinery import ModuleSpec
 
 import pytest
 from torch import nn
 
-from course_lib.classroom import side_by_side_table
-from course_lib.compare import rows as side_by_side
-from course_lib.compare import times as store
+from course_lib.compare import table, times
+from course_lib.compare.catalogue import chapters_side_by_side, experiments_of
 from course_lib.compare.clock import Median
 from course_lib.compare.count import Operations
 from course_lib.compare.frames import Variant, token_frame, vector_frame
-from course_lib.compare.rows import baselines, chapters_side_by_side, rows, time_variants
+from course_lib.compare.rows import baselines, rows, time_variants
+from course_lib.compare.table import side_by_side_table
 from course_lib.measure import Sample
+from course_lib.registry import chapters
 
 CHAPTER = "layers/toy"
 VARIANTS = [
@@ -30,23 +30,37 @@ TIMES = {
 ACCURACIES = {"dense": Sample((0.8, 0.82, 0.84)), "nothing": Sample((float("nan"), 0.5, 0.5))}
 
 
+def planted(monkeypatch, name):
+    """A module of that name with the four variants."""
+    module = types.ModuleType(f"course_lib.experiments.{name}")
+    module.FRAME, module.SIDE_BY_SIDE = vector_frame(12), VARIANTS
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    return module
+
+
 @pytest.fixture
 def toy(monkeypatch):
     """A chapter with four variants, of which two have been timed."""
-    name = "course_lib.experiments.layers.toy"
-    module = types.ModuleType(name)
-    module.__spec__ = ModuleSpec(name, None)
-    module.FRAME, module.SIDE_BY_SIDE = vector_frame(12), VARIANTS
-    monkeypatch.setitem(sys.modules, name, module)
+    module = planted(monkeypatch, "layers.toy")
     stored = {"side_by_side": {"code": "now", "variants": TIMES}}
-    monkeypatch.setattr(store, "load", lambda chapter: stored if chapter == CHAPTER else {})
-    monkeypatch.setattr(store, "code_of_variants", lambda module: module.code)
-    module.code = "now"
+    monkeypatch.setattr(times, "load", lambda chapter: stored if chapter == CHAPTER else {})
+    monkeypatch.setattr(times, "code_of_variants", lambda module: module.code)
+    module.code, module.side_by_side = "now", None
+    monkeypatch.setattr(table, "measured", lambda experiment: ACCURACIES)
     return module
 
 
 def by_name(found):
     return {row.variant.name: row for row in found}
+
+
+def test_the_variants_are_found_in_a_folder_of_experiments_and_in_one_file(toy, monkeypatch):
+    assert experiments_of(CHAPTER) is toy
+    folder = planted(monkeypatch, "layers.toy.side_by_side")
+    assert experiments_of(CHAPTER) is folder
+    assert chapters_side_by_side([CHAPTER, "layers/nowhere", "nowhere/either"]) == {CHAPTER: folder}
+    with pytest.raises(ValueError, match=r"no SIDE_BY_SIDE in .*layers/nowhere/side_by_side\.py"):
+        rows("layers/nowhere")
 
 
 def test_parameters_and_operations_are_counted_for_one_example(toy):
@@ -81,25 +95,30 @@ def test_what_was_measured_is_fresh_stale_or_missing(toy):
     assert by_name(rows(CHAPTER))["dense"].timed == "stale"
 
 
-def test_without_variants_a_chapter_is_left_out_or_refused(toy):
-    assert list(chapters_side_by_side([CHAPTER, "layers/nowhere", "nowhere/either"])) == [CHAPTER]
-    with pytest.raises(ValueError, match="SIDE_BY_SIDE"):
-        rows("layers/nowhere")
+def test_every_variant_is_timed_against_the_baseline_of_its_inputs(toy, clock):
+    class Slow(nn.Linear):
+        def forward(self, x):
+            clock.now += 2.0 if self.training else 0.5
+            return super().forward(x)
 
+    class Fast(nn.Identity):
+        def forward(self, x):
+            clock.now += 0.25
+            return super().forward(x)
 
-def test_every_variant_is_timed_against_the_baseline_of_its_inputs(toy):
-    found = time_variants(toy, budget=0.05)
-    assert list(found) == [variant.name for variant in VARIANTS]
-    for name in ("dense", "over tokens"):
+    toy.SIDE_BY_SIDE = [
+        Variant("fast", Fast),
+        Variant("slow", lambda: Slow(12, 12)),
+        Variant("over tokens", lambda: Slow(8, 8), frame=token_frame(8)),
+    ]
+    found = time_variants(toy, clock=clock)
+    assert list(found) == ["fast", "slow", "over tokens"]
+    for name in ("slow", "over tokens"):  # one baseline for each kind of inputs
         assert found[name] == {"forward": (1.0, 1.0, 1.0), "both": (1.0, 1.0, 1.0)}
-    assert found["nothing"]["forward"].value < 1.0
-    assert found["dropped"]["both"].value > 0.5
+    assert found["fast"] == {"forward": (0.5, 0.5, 0.5), "both": (0.125, 0.125, 0.125)}
 
 
-def test_the_table_shows_numbers_ready_to_compare(toy, monkeypatch):
-    toy.side_by_side = None
-    module = sys.modules["course_lib.compare.table"]
-    monkeypatch.setattr(module, "measured", lambda experiment: ACCURACIES)
+def test_the_table_shows_numbers_ready_to_compare(toy):
     shown = str(side_by_side_table(CHAPTER))
     (dense,) = [line.split() for line in shown.splitlines() if line.startswith("dense")]
     assert dense == ["dense", "156", "144", "12", "1.0", "×", "1.0", "×", "82.0", "±", "2.0"]
@@ -116,28 +135,16 @@ def test_the_table_shows_numbers_ready_to_compare(toy, monkeypatch):
     assert "the code has changed" in str(side_by_side_table(CHAPTER))
 
 
-def test_the_table_is_one_that_can_be_read_aloud_and_scrolled(toy, monkeypatch):
-    toy.side_by_side = None
-    monkeypatch.setattr(sys.modules["course_lib.compare.table"], "measured", lambda experiment: {})
-    page = side_by_side_table(CHAPTER)._repr_mimebundle_()["text/html"]
-    assert page.count('<th scope="row">') == len(VARIANTS)
-    assert page.count('<th scope="col">') == 7
-    assert 'tabindex="0"' in page
-    assert "<caption>" in page
-
-
 def test_a_module_without_the_tables_has_no_code_of_variants():
-    module = types.SimpleNamespace(__name__="course_lib.compare.frames")
+    module = types.ModuleType("course_lib.compare.frames")
     with pytest.raises(ValueError, match="no definition of 'SIDE_BY_SIDE'"):
-        store.code_of_variants(module)
+        times.code_of_variants(module)
 
 
 def test_each_chapter_of_the_course_has_rows():
-    from course_lib.registry import chapters
-
-    for chapter in chapters_side_by_side(list(chapters())):
+    for chapter, module in chapters_side_by_side(chapters()).items():
         found = rows(chapter)
         names = [row.variant.name for row in found]
         assert len(set(names)) == len(names) <= 12
         assert any(row.baseline for row in found)
-        assert len(store.code_of_variants(side_by_side.experiments_of(chapter))) == 33
+        assert len(times.code_of_variants(module)) == 33

@@ -275,7 +275,7 @@ def test_an_unknown_set_is_refused():
 
 def test_without_pooch_the_extra_is_named(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "pooch", None)
-    with pytest.raises(ImportError, match=r'needs pooch.*pip install "course-lib\[download\]"'):
+    with pytest.raises(ImportError, match=r'pooch is not installed: pip install "\.\[download\]"'):
         download("mnist")
     with pytest.raises(FileNotFoundError, match="not on this machine"):
         load("mnist")

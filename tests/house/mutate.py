@@ -1,10 +1,13 @@
-"""Do the tests of a chapter notice a wrong sign? Change one operator at a time and run them.
+"""Do the tests notice a wrong sign? Change one thing at a time and run them: a planter of faults.
 
-    python -m tests.house.mutate layers/norm              # two changes per object, on a copy of the tree
+    python -m tests.house.mutate layers/norm              # two changes per definition, on a copy of the tree
     python -m tests.house.mutate layers/norm --each 10 LayerNorm
+    python -m tests.house.mutate measure/store            # machinery: a file, or a folder such as classroom
 
-Not part of ``make test``: it runs the tests once per change. A change that no test notices is printed: it is
-a missing test, or it makes no difference (an eps of 1e-5 taken away, say), which only a reader can tell.
+An operator becomes another, a keyword of a call is dropped, a number grows by one, a boolean is flipped, a
+condition negated; in public and private definitions alike. Not part of ``make test``: it runs the tests once
+per change. A change that no test notices is printed: it is a missing test, or it makes no difference (an eps
+of 1e-5 taken away, say), which only a reader can tell.
 """
 
 import argparse
@@ -14,10 +17,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
-from tests.house.tree import ROOT, chapter_tests, inside, library_files, parse
+from tests.house.tree import ROOT, chapter_tests, definitions, files, inside, library_files, parse
 
 SWAPS = {
     ast.Add: ast.Sub,
@@ -37,50 +41,69 @@ SWAPS = {
 }
 
 
-def places(definition: ast.AST) -> list[tuple[ast.AST, ast.AST]]:
-    """Every operator of a definition with the node that holds it; messages and annotations are left alone."""
-    found = []
+def changes(definition: ast.AST) -> list[tuple[ast.AST, Callable[[], object]]]:
+    """Every change of a definition, as the node and what changes it; messages and annotations stay."""
+    found: list[tuple[ast.AST, Callable[[], object]]] = []
     pending = [definition]
     while pending:
         node = pending.pop()
         if isinstance(node, ast.JoinedStr | ast.Raise):
             continue
-        operator = node.ops[0] if isinstance(node, ast.Compare) else getattr(node, "op", None)
-        if type(operator) in SWAPS or isinstance(operator, ast.USub):
-            found.append((node, operator))
+        found += [(node, change) for change in _changes_of(node)]
         annotations = {id(getattr(node, name, None)) for name in ("annotation", "returns")}
         pending += [child for child in ast.iter_child_nodes(node) if id(child) not in annotations]
     return sorted(found, key=lambda pair: (pair[0].lineno, pair[0].col_offset))
 
 
+def _changes_of(node: ast.AST) -> Iterator[Callable[[], object]]:
+    operator = getattr(node, "op", None)
+    if isinstance(node, ast.Compare) and type(node.ops[0]) in SWAPS:
+        yield partial(node.ops.__setitem__, 0, SWAPS[type(node.ops[0])]())
+    elif type(operator) in SWAPS:
+        yield partial(setattr, node, "op", SWAPS[type(operator)]())
+    elif isinstance(operator, ast.USub):
+        yield partial(setattr, node, "op", ast.UAdd())
+    if isinstance(node, ast.Call):
+        yield from (partial(node.keywords.remove, keyword) for keyword in node.keywords)
+    elif isinstance(node, ast.Constant) and isinstance(node.value, bool):
+        yield partial(setattr, node, "value", not node.value)
+    elif isinstance(node, ast.Constant) and isinstance(node.value, int | float):
+        yield partial(setattr, node, "value", node.value + 1)
+    elif isinstance(node, ast.If | ast.IfExp | ast.While):
+        yield partial(setattr, node, "test", ast.UnaryOp(ast.Not(), node.test))
+
+
 def mutants(source: str, name: str) -> Iterator[tuple[int, str, str]]:
-    """Line, changed expression and changed module, once for every operator of one top-level definition."""
-    for number in range(len(places(_definition(ast.parse(source), name)))):
+    """Line, changed code and changed module, once for every change of one top-level definition."""
+    for number in range(len(changes(_definition(ast.parse(source), name)))):
         tree = ast.parse(source)
-        node, operator = places(_definition(tree, name))[number]
-        if isinstance(operator, ast.USub):
-            node.op = ast.UAdd()
-        elif isinstance(node, ast.Compare):
-            node.ops[0] = SWAPS[type(operator)]()
-        else:
-            node.op = SWAPS[type(operator)]()
-        yield node.lineno, ast.unparse(node), ast.unparse(tree)
+        node, change = changes(_definition(tree, name))[number]
+        before = ast.unparse(node)
+        change()
+        after = ast.unparse(node)
+        yield node.lineno, f"{before.splitlines()[0]} -> {after.splitlines()[0]}", ast.unparse(tree)
 
 
 def _definition(tree: ast.Module, name: str) -> ast.AST:
-    return next(node for node in tree.body if getattr(node, "name", "") == name)
+    return next(node for node in definitions(tree) if node.name == name)
 
 
-def chosen(chapter: str, names: list[str], each: int, draw: random.Random) -> Iterator[tuple]:
-    """File, object, line, change and mutant for a few random changes of each public object of a chapter."""
-    for path in library_files(ROOT, chapter):
+def chosen(place: str, names: list[str], each: int, draw: random.Random) -> Iterator[tuple]:
+    """File, definition, line, change and mutant for a few random changes of each definition of a place."""
+    for path in library_files(ROOT, place):
         source = path.read_text("utf-8")
-        for node in parse(path).body:
-            name = getattr(node, "name", "_")
-            if not name.startswith("_") and name in (names or [name]):
-                changes = list(mutants(source, name))
-                for change in draw.sample(changes, min(each, len(changes))):
+        for name in dict.fromkeys(node.name for node in definitions(parse(path))):
+            if name in (names or [name]):
+                possible = list(mutants(source, name))
+                for change in draw.sample(possible, min(each, len(possible))):
                     yield path, name, *change
+
+
+def named_tests(place: str) -> list[Path]:
+    """The tests of a chapter; of machinery those of the same name, else all of its folder."""
+    folder, _, name = place.rpartition("/")
+    own = chapter_tests(ROOT, place) if folder else sorted((ROOT / "tests").glob(f"test_{place}*.py"))
+    return own or files(ROOT / "tests" / (folder or name), ".py")
 
 
 def passes(tests: list[str], tree: Path) -> bool:
@@ -90,14 +113,14 @@ def passes(tests: list[str], tree: Path) -> bool:
 
 
 def main() -> int:
-    """Print every change that the tests of the chapter do not notice."""
+    """Print every change that the tests do not notice."""
     parser = argparse.ArgumentParser(prog="python -m tests.house.mutate", description=__doc__.splitlines()[0])
-    parser.add_argument("chapter", help="such as layers/norm")
-    parser.add_argument("names", nargs="*", help="only these objects; default all public ones")
-    parser.add_argument("--each", type=int, default=2, help="changes per object, drawn at random")
+    parser.add_argument("place", help="a chapter such as layers/norm, or machinery such as measure/store")
+    parser.add_argument("names", nargs="*", help="only these definitions; default all")
+    parser.add_argument("--each", type=int, default=2, help="changes per definition, drawn at random")
     parser.add_argument("--seed", type=int, default=0, help="of the draw")
     options = parser.parse_args()
-    tests = [inside(path, ROOT) for path in chapter_tests(ROOT, options.chapter)]
+    tests = [inside(path, ROOT) for path in named_tests(options.place)]
     tried = survived = 0
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder)
@@ -105,9 +128,9 @@ def main() -> int:
             source = ROOT / name
             (shutil.copytree if source.is_dir() else shutil.copy)(source, tree / name)
         if not tests or not passes(tests, tree):  # else every change would seem to be noticed
-            parser.error(f"{options.chapter} has no tests, or they fail without any change")
+            parser.error(f"{options.place} has no tests, or they fail without any change")
         draw = random.Random(options.seed)
-        for path, name, line, change, mutant in chosen(options.chapter, options.names, options.each, draw):
+        for path, name, line, change, mutant in chosen(options.place, options.names, options.each, draw):
             copy = tree / inside(path, ROOT)
             copy.write_text(mutant, "utf-8")
             tried += 1

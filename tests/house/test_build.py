@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from html import unescape
 
 import pytest
 
@@ -43,7 +44,9 @@ def touch(path) -> None:
 def test_the_site_holds_pages_index_and_ledger(built):
     html = built / "build/html"
     assert "42" in (html / "index.html").read_text("utf-8")
-    assert "Twice the number" in (html / "catalogue/layers/toy.html").read_text("utf-8")
+    catalogue = unescape(re.sub(r"<[^>]+>", "", (html / "catalogue/layers/toy.html").read_text("utf-8")))
+    assert "double(x: int) → int" in catalogue
+    assert "Twice the number" in catalogue
     ledger = json.loads((html / "claims.json").read_text("utf-8"))
     assert ledger["counts"] == {"reproduced": 1, "not reproduced": 0, "inconclusive": 0}
     assert ledger["claims"][0]["page"] == "layers/toy"
@@ -54,12 +57,10 @@ def test_the_site_holds_pages_index_and_ledger(built):
 
 def test_a_second_build_does_nothing(built):
     before = executed(built)
-    start = time.perf_counter()
     done = make(built, "book")
     assert done.returncode == 0, done.stdout + done.stderr
     assert executed(built) == before
-    assert done.stdout.startswith("the book is in ")
-    assert time.perf_counter() - start < 20  # a second on an idle machine
+    assert done.stdout.startswith("the book is in ")  # no notebook and no site is reported before
 
 
 def test_a_changed_style_sheet_reaches_the_site(built):

@@ -23,7 +23,7 @@ from course_lib.classroom.exercises import (
     recorded_checks,
 )
 from tests.house.tree import ROOT, assert_none
-from tools.exercises import FormatError, cut, generate, split, update
+from tools.exercises import FormatError, cut, generate, update
 
 SOLUTIONS = sorted((ROOT / "solutions").rglob("*.md"))
 UNWRITTEN = "returned None: write its body first"
@@ -217,7 +217,7 @@ def test_the_exercise_holds_the_task_but_not_the_answer():
     assert exercise.startswith(EXAMPLE[: EXAMPLE.index("# Solutions")])
     assert "# Exercises: Centring\n\n<!-- Generated from solutions/layers/toy.md by" in exercise
     assert 'last axis."""\n    # Write your code here.\n    ...\n\n\ndef centre_right' in exercise
-    assert exercise.endswith("\n```\n\n+++\n\nRead on in the next chapter.\n")
+    assert exercise.endswith("\n```\n\nRead on in the next chapter.\n")
     assert "projection" not in exercise
     assert "assert" not in exercise
 
@@ -227,12 +227,6 @@ def test_the_exercise_folds_the_mistakes_in_jupyterlab():
     folded = [c.source for c in cells if c.metadata.get("jupyter") == {"source_hidden": True}]
     assert len(folded) == 1
     assert folded[0].startswith("# The usual mistakes")
-
-
-def test_cells_and_tags_are_those_that_jupytext_reads():
-    mine = [(c.kind, c.tags) for c in split(EXAMPLE) if c.kind != "header" and "".join(c.lines).strip("+ ")]
-    theirs = [(c.cell_type, c.metadata.get("tags", [])) for c in jupytext.reads(EXAMPLE, fmt="md:myst").cells]
-    assert mine == theirs
 
 
 def test_options_may_be_written_as_a_block():
@@ -258,13 +252,13 @@ def test_a_solutions_text_may_not_swallow_the_next_statement():
         ("*5 minutes · ●○○*", "*5 minutes · ○●○*", "found '*5 minutes · ○●○*'"),
         ("check(centre", "print(centre", "line 16: '## Centre the features' must end with a code cell"),
         ("    # solution\n", "", "leaves nothing to do"),
-        (":tags: [hide-input]\n\n", "", "line 34: mistakes give the answer away"),
+        (":tags: [hide-input]\n\n", "", "line 35: mistakes give the answer away"),
         ("# The usual mistakes: open this after your own attempt.\n", "", "begin it with a comment"),
         ("    return x - mean", "    return x - (mean", "'(' was never closed"),
         (
             "    mean = x.mean(-1, keepdim=True)\n    return x - mean\n",
             "",
-            "line 22: nothing follows the marker",
+            "line 23: nothing follows the marker",
         ),
     ],
 )

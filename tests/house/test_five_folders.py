@@ -7,11 +7,14 @@ from tests.house.tree import (
     assert_none,
     chapter_ids,
     chapter_tests,
+    experiments,
     files,
     inside,
     library_files,
     pages,
+    parse,
     parts,
+    rows,
 )
 
 # Ground that stands in a part without being a chapter. Each file here is a decision; most code has a chapter.
@@ -20,8 +23,9 @@ GROUND = {
     "training/loop.py": "fit and evaluate, which every chapter uses",
     "training/validation.py": "folds and stopping points on top of fit; its paper's page is layers/dense",
     "training/_batches.py": "where fit gets its batches; private, as above",
-    "training/_checkpoint.py": "how fit keeps a run in a file; private, as above",
+    "training/hooks.py": "what a run of fit may do beside its updates: keep, stop, validate, show",
 }
+TOPS = ("experiments", "bench", "exercises")  # folders of the library that hold chapters once more
 NO_CHAPTER = {"start", "howto", "_static"}  # folders of the book that teach no paper
 
 
@@ -54,14 +58,14 @@ def untested(root) -> list[str]:
 
 def stray_files(root) -> list[str]:
     """Files in the folders of the chapters that belong to no chapter."""
-    return [*_stray_library(root), *_stray_pages(root), *_stray_tests(root)]
+    return [*_stray_library(root), *_stray_experiments(root), *_stray_pages(root), *_stray_tests(root)]
 
 
 def _stray_library(root) -> list[str]:
     chapters = set(chapter_ids(root))
     found = []
     for part in parts(root):
-        for base in (root / "course_lib", root / "course_lib/experiments", root / "course_lib/bench"):
+        for base in [root / "course_lib", *(root / "course_lib" / top for top in TOPS)]:
             for path in sorted((base / part).rglob("*")):
                 if path.is_dir() or "__pycache__" in path.parts:
                     continue
@@ -69,6 +73,26 @@ def _stray_library(root) -> list[str]:
                 chapter = "/".join(path.relative_to(base).with_suffix("").parts[:2])
                 if place != f"{part}/__init__.py" and chapter not in chapters and place not in GROUND:
                     found.append(f"{inside(path, root)}: {chapter} is not in chapters.toml")
+    return found
+
+
+def _stray_experiments(root) -> list[str]:
+    """Experiments outside the file of their paper, such as ``experiments/layers/norm/peri_ln.py``."""
+    chapter_of = {row["id"].replace("-", "_"): (row["id"], row["chapter"]) for row in rows(root, "paper")}
+    found = []
+    for path in files(root / "course_lib/experiments", ".py", ".json"):
+        *chapter, stem = path.relative_to(root / "course_lib/experiments").with_suffix("").parts
+        if len(chapter) != 2 or stem == "side_by_side" or stem.startswith("_"):
+            continue
+        paper, owner = chapter_of.get(stem, ("", ""))
+        if owner != "/".join(chapter):
+            found.append(f"{inside(path, root)}: {stem} is no paper of {'/'.join(chapter)}")
+        elif path.suffix == ".json" and not path.with_suffix(".py").exists():
+            found.append(f"{inside(path, root)} has no experiments beside it")
+        elif path.suffix == ".py":
+            for name, papers in experiments(parse(path)).items():
+                if paper not in papers:
+                    found.append(f"{inside(path, root)}: {name} is about {papers}, not about {paper}")
     return found
 
 
@@ -94,7 +118,9 @@ def _stray_tests(root) -> list[str]:
         known = {
             path for c in chapter_ids(root) if c.startswith(f"{part}/") for path in chapter_tests(root, c)
         }
-        ground = [f"test_{place.split('/')[1][:-3]}" for place in GROUND if place.startswith(f"{part}/")]
+        ground = [
+            f"test_{place.split('/')[1][:-3].lstrip('_')}" for place in GROUND if place.startswith(f"{part}/")
+        ]
         for path in files(root / "tests" / part, ".py"):
             is_ground = any(path.stem == name or path.stem.startswith(f"{name}_") for name in ground)
             if path.stem.startswith("test_") and path not in known and not is_ground:
@@ -123,6 +149,15 @@ COMPLETE = {
 }
 
 
+EXPERIMENTS = """
+@experiment(paper="toy-paper")
+def first(seed): ...
+
+@experiment(paper=("other", "toy-paper"), seeds=3)
+def second(seed): ...
+"""
+
+
 def test_a_complete_chapter_passes(plant):
     root = plant(COMPLETE)
     assert incomplete_chapters(root) == stray_files(root) == []
@@ -138,8 +173,12 @@ def test_a_chapter_may_be_a_folder_and_have_several_tests(plant):
             "course_lib/layers/__init__.py": "",
             "course_lib/layers/toy/__init__.py": "",
             "course_lib/layers/toy/one.py": "",
-            "course_lib/experiments/layers/toy.py": "",
-            "course_lib/experiments/layers/toy.json": "{}",
+            "course_lib/exercises/layers/toy.py": "",
+            "course_lib/experiments/layers/toy/__init__.py": "",
+            "course_lib/experiments/layers/toy/_shared.py": "",
+            "course_lib/experiments/layers/toy/side_by_side.json": "{}",
+            "course_lib/experiments/layers/toy/toy_paper.py": EXPERIMENTS,
+            "course_lib/experiments/layers/toy/toy_paper.json": "{}",
             "tests/layers/test_toy_one.py": "",
         }
     )
@@ -176,7 +215,11 @@ def test_the_tests_of_a_chapter_with_a_longer_name_do_not_count(plant):
         "course_lib/layers/unknown/one.py",
         "course_lib/experiments/layers/helpers.py",
         "course_lib/experiments/layers/helpers.json",
+        "course_lib/experiments/layers/toy/helpers.py",
+        "course_lib/experiments/layers/toy/toy_paper.json",
+        "course_lib/experiments/layers/toy_two/toy_paper.py",
         "course_lib/bench/layers/helpers.py",
+        "course_lib/exercises/layers/helpers.py",
         "book/layers/unknown.md",
         "book/extras/anything.md",
         "solutions/layers/toy.md",
@@ -188,6 +231,12 @@ def test_each_kind_of_stray_file_is_found(plant, stray):
     root = plant({stray: ""})
     assert len(stray_files(root)) == 1
     assert stray in stray_files(root)[0]
+
+
+def test_an_experiment_in_the_file_of_another_paper_is_found(plant):
+    name = "course_lib/experiments/layers/toy/toy_paper.py"
+    root = plant({name: "@experiment(paper='other')\ndef first(seed): ..."})
+    assert stray_files(root) == [f"{name}: first is about ('other',), not about toy-paper"]
 
 
 def test_start_and_howto_need_no_chapter(plant):

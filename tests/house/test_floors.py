@@ -1,187 +1,132 @@
-"""The tower of the library: a file imports only from below, and no imports run in a circle."""
+"""The tower of the library: a file imports only from below, and no imports run in a circle.
 
-from collections.abc import Iterator
+The rules stand in pyproject.toml (``[tool.importlinter]``); here they are kept, and tried on planted faults.
+"""
 
-import pytest
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
 
-from tests.house.tree import FLOORS, ROOT, assert_none, files, imported, inside, module_name
+from tests.house.tree import ROOT, assert_none, files, inside, parse, tomllib
 
-LEVEL = {part: level for level, floor in enumerate(FLOORS) for part in floor}
-GROUND = FLOORS[0]
-# Beside and above the tower. experiments and bench may use everything, so they have no row.
-BESIDE = {"__init__": (), "__main__": GROUND, "classroom": (*GROUND, "classroom")}
-ABOVE = ("experiments", "bench")
-# One file of the classroom shows what experiments and bench have measured.
-SHOWS_MEASUREMENTS = "course_lib/classroom/side_by_side.py"
+# In a process of its own: a tree is read from where Python would import it.
+READ = """
+import json, sys
+import grimp
+from importlinter.cli import lint_imports
 
-
-def may_import(part: str, other: str) -> bool:
-    """Whether a file of one part of the library may import from another part."""
-    if part in BESIDE:
-        return other in BESIDE[part]
-    if part in ABOVE or part == other or {part, other} <= set(GROUND):
-        return True
-    return LEVEL.get(other, len(FLOORS)) < LEVEL.get(part, -1)
+graph = grimp.build_graph("course_lib", cache_dir=None)
+links = [(m, other) for m in graph.modules for other in graph.find_modules_directly_imported_by(m)]
+own = sorted(f"{m} -> {other}, in which it lies" for m, other in links if m.startswith(f"{other}."))
+print(json.dumps([line for line in own if ".__main__ " not in line]), file=sys.stderr)
+sys.exit(lint_imports(no_cache=True))
+"""
+FAULT = re.compile(r"^(?:[-&] +)(.*)$|^(No cycles .*)$", re.MULTILINE)
+# A catalogue names the folder of its chapters, and computes the rest.
+NAME = re.compile(r"course_lib(?!\.(experiments|bench|exercises)$)(\.\w+)+")
 
 
 def upward_imports(root) -> list[str]:
-    """Imports that do not point downwards, as ``file:line``."""
-    found = []
-    for path in files(root / "course_lib", ".py"):
-        part = path.relative_to(root / "course_lib").with_suffix("").parts[0]
-        for line, name in imported(path, root):
-            other = (*name.split("."), "")[1]
-            if inside(path, root) == SHOWS_MEASUREMENTS and other in ABOVE:
-                continue
-            if not other:
-                found.append(f"{inside(path, root)}:{line} imports the whole of course_lib; name the part")
-            elif _is_part(root, other) and not may_import(part, other):
-                found.append(f"{inside(path, root)}:{line} imports {name}, which is not below {part}")
-    return found
+    """Imports that break a contract, imports of a file's own package, modules named in strings."""
+    environment = {**os.environ, "PYTHONPATH": str(root), "COLUMNS": "200"}
+    done = subprocess.run(
+        [sys.executable, "-c", READ], cwd=root, env=environment, capture_output=True, text=True, timeout=300
+    )
+    broken = list(dict.fromkeys(a or b for a, b in FAULT.findall(done.stdout)))
+    assert bool(broken) == bool(done.returncode), done.stdout + done.stderr
+    return [*broken, *json.loads(done.stderr), *_modules_in_strings(root)]
 
 
-def _is_part(root, name: str) -> bool:
-    return (root / "course_lib" / name).is_dir() or (root / "course_lib" / f"{name}.py").exists()
+def _modules_in_strings(root) -> list[str]:
+    """What ``import_module("course_lib.layers.norm")`` would load unseen."""
+    return [
+        f"{inside(path, root)}:{node.lineno} names {node.value} in a string"
+        for path in files(root / "course_lib", ".py")
+        for node in ast.walk(parse(path))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and NAME.fullmatch(node.value)
+    ]
 
 
-def circles(root) -> list[str]:
-    """Circles of imports, between the chapters of one part and between the files of one chapter."""
-    names = {module_name(path, root) for path in files(root / "course_lib", ".py")}
-    by_file: dict[str, set[str]] = {name: set() for name in names}
-    by_chapter: dict[str, set[str]] = {}
-    for path in files(root / "course_lib", ".py"):
-        source = module_name(path, root)
-        for _, name in imported(path, root):
-            while name not in names and "." in name:
-                name = name.rpartition(".")[0]
-            by_file[source].add(name)
-            chapter, other = (".".join(n.split(".")[:3]) for n in (source, name))
-            if chapter != other and chapter.count(".") == other.count(".") == 2:
-                by_chapter.setdefault(chapter, set()).add(other)
-    return sorted({*_circles(by_file), *_circles(by_chapter)})
-
-
-def _circles(graph: dict[str, set[str]]) -> Iterator[str]:
-    """Each circle once, written from its alphabetically first member."""
-    done: set[str] = set()
-
-    def walk(node: str, way: list[str]) -> Iterator[str]:
-        if node in way:
-            circle = way[way.index(node) :]
-            first = circle.index(min(circle))
-            yield " -> ".join([*circle[first:], *circle[:first], min(circle)])
-        elif node not in done:
-            for other in sorted(graph.get(node, ())):
-                yield from walk(other, [*way, node])
-            done.add(node)
-
-    for start in sorted(graph):
-        yield from walk(start, [])
-
-
-def test_every_file_imports_only_from_lower_floors():
+def test_every_file_imports_only_from_below():
     assert_none(upward_imports(ROOT))
 
 
-def test_no_imports_run_in_a_circle():
-    assert_none(circles(ROOT))
-
-
-def test_every_folder_of_the_library_has_its_place():
-    known = {*LEVEL, "classroom", *ABOVE, "__init__", "__main__"}
-    there = {
-        p.relative_to(ROOT / "course_lib").with_suffix("").parts[0] for p in files(ROOT / "course_lib", ".py")
+def test_the_lists_of_the_rooms_name_every_floor():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    contracts = {contract["id"]: contract for contract in project["tool"]["importlinter"]["contracts"]}
+    lines = contracts["tower"]["layers"]
+    tower = re.findall(r"\w+", " ".join(lines[lines.index("compare") + 1 : lines.index("measure")]))
+    floors = {f"course_lib.{name}" for name in tower if (ROOT / "course_lib" / name).exists()}
+    assert {*contracts["measure"]["source_modules"]} == floors
+    assert {*contracts["classroom"]["forbidden_modules"]} == floors
+    assert {*contracts["compare"]["forbidden_modules"]} == floors - {
+        "course_lib.layers",
+        "course_lib.training",
     }
-    assert there - known == set()
 
 
-def test_the_order_of_the_floors_is_the_plan():
-    assert may_import("models", "layers")
-    assert may_import("training", "registry")
-    assert may_import("capstones", "theory")
-    assert may_import("layers", "layers")
-    assert not may_import("layers", "models")
-    assert not may_import("theory", "search")  # neighbours on one floor know nothing of each other
-    assert not may_import("registry", "layers")
-    assert not may_import("classroom", "layers")
+FOLDERS = "layers layers/chain layers/ring models training specimens data measure compare classroom"
+GROUND = {f"course_lib/{f}/__init__.py": "" for f in [".", *FOLDERS.split(), "bench", "experiments"]}
+GROUND |= {
+    f"course_lib/{name}.py": ""
+    for name in ("__main__", "_lazy", "cache", "contexts", "counting", "optional", "registry", "tables")
+}
+GROUND |= {"course_lib/models/cars.py": "", "pyproject.toml": (ROOT / "pyproject.toml").read_text("utf-8")}
+
+PLANTED = [  # file, code, what is said of it
+    ("layers/a.py", "from course_lib.models.cars import Car", ".a -> course_lib.models.cars (l.1)"),
+    ("layers/b.py", "from course_lib.models import cars", ".b -> course_lib.models.cars (l.1)"),
+    ("layers/c.py", "import course_lib.models.cars", ".c -> course_lib.models.cars (l.1)"),
+    ("layers/d.py", "from ..models.cars import Car", ".d -> course_lib.models.cars (l.1)"),
+    ("layers/e.py", "from .. import models", ".e -> course_lib.models (l.1)"),
+    ("layers/f.py", "def f():\n    import course_lib.models", ".f -> course_lib.models (l.2)"),
+    ("layers/g.py", "import course_lib", ".g -> course_lib, in which it lies"),
+    ("layers/h.py", "import_module('course_lib.models')", "/h.py:1 names course_lib.models in a string"),
+    ("layers/i.py", "from course_lib.measure import run", ".i -> course_lib.measure (l.1)"),
+    ("layers/j.py", "from course_lib.classroom import check", ".j -> course_lib.classroom (l.1)"),
+    ("layers/k.py", "from course_lib.experiments import x", ".k -> course_lib.experiments (l.1)"),
+    ("registry.py", "from course_lib import layers", ".registry -> course_lib.layers (l.1)"),
+    ("classroom/a.py", "import course_lib.training", ".classroom.a -> course_lib.training (l.1)"),
+    ("compare/a.py", "import course_lib.models", ".compare.a -> course_lib.models (l.1)"),
+    ("measure/a.py", "import course_lib.layers", ".measure.a -> course_lib.layers (l.1)"),
+    ("__main__.py", "import course_lib.layers", ".__main__ -> course_lib.layers (l.1)"),
+    ("unknown.py", "", "course_lib.unknown"),
+    # circles: between two chapters, between the files of one, and of a file with its own package
+    ("layers/l.py", "import course_lib.layers.chain", "No cycles are allowed in course_lib.layers."),
+    ("layers/chain/deep.py", "import course_lib.layers.l", ""),
+    ("layers/ring/one.py", "from .two import a", "No cycles are allowed in course_lib.layers.ring."),
+    ("layers/ring/two.py", "from .one import a", ""),
+    ("layers/ring/three.py", "from . import a", ".ring.three -> course_lib.layers.ring, in which it lies"),
+]
 
 
-@pytest.mark.parametrize("part", [*LEVEL, "classroom", "__main__"])
-def test_nothing_imports_classroom_experiments_or_bench(part):
-    assert part == "classroom" or not may_import(part, "classroom")
-    assert not any(may_import(part, above) for above in ABOVE)
-
-
-def test_only_the_table_side_by_side_may_show_measurements(plant):
-    line = "from course_lib.compare.rows import rows"
-    measured = {"course_lib/bench/side_by_side.py": "from course_lib.layers.toy import Toy"}
-    table, other = SHOWS_MEASUREMENTS, "course_lib/classroom/checks.py"
-    assert upward_imports(plant({**measured, table: line})) == []
-    (found,) = upward_imports(plant({**measured, other: line}))
-    assert other in found
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "from course_lib.models.cars import Car",
-        "from course_lib.models import cars",
-        "import course_lib.models.cars",
-        "from ..models.cars import Car",
-        "from .. import models",
-        "def late():\n    from course_lib.models.cars import Car",
-        "import importlib\ncars = importlib.import_module('course_lib.models.cars')",
-        "import course_lib",
-    ],
-)
-def test_an_import_from_above_is_found_however_it_is_written(plant, line):
-    root = plant({"course_lib/layers/toy.py": line, "course_lib/models/cars.py": ""})
-    assert len(upward_imports(root)) == 1
-    assert "course_lib/layers/toy.py:" in upward_imports(root)[0]
+def test_every_kind_of_fault_is_found(plant):
+    root = plant({**GROUND, **{f"course_lib/{name}": code for name, code, _ in PLANTED}})
+    found = "\n".join(upward_imports(root))
+    assert [fault for _, _, fault in PLANTED if fault not in found] == [], found
 
 
 def test_imports_from_below_and_from_elsewhere_pass(plant):
     root = plant(
         {
-            "course_lib/registry.py": "",
+            **GROUND,
             "course_lib/layers/toy.py": "import torch\nfrom course_lib.registry import implements",
             "course_lib/models/cars.py": "from course_lib.layers.toy import Toy\nfrom course_lib import data",
             "course_lib/data/__init__.py": "from course_lib.registry import papers",
-            "course_lib/experiments/layers/toy.py": "from course_lib.models.cars import Car",
+            "course_lib/classroom/claims.py": "import course_lib.compare.rows, course_lib.measure",
+            "course_lib/compare/rows.py": "import course_lib.training, course_lib.measure",
+            "course_lib/specimens/one.py": "import course_lib.measure.hashing",
+            "course_lib/measure/hashing.py": "",
+            "course_lib/experiments/toy.py": "import course_lib.models.cars, course_lib.compare.rows",
+            "course_lib/specimens/__main__.py": "import course_lib.specimens",
+            # a diamond is no circle
+            "course_lib/layers/ring/__init__.py": "from .one import a\nfrom .two import b",
+            "course_lib/layers/ring/one.py": "from .base import c",
+            "course_lib/layers/ring/two.py": "from .base import c\nfrom .one import a",
+            "course_lib/layers/ring/base.py": "",
         }
     )
     assert upward_imports(root) == []
-
-
-def test_a_circle_between_chapters_is_found(plant):
-    root = plant(
-        {
-            "course_lib/layers/toy.py": "from course_lib.layers.toy_two import b",
-            "course_lib/layers/toy_two/__init__.py": "",
-            "course_lib/layers/toy_two/deep.py": "from course_lib.layers.toy import a",
-        }
-    )
-    circle = "course_lib.layers.toy -> course_lib.layers.toy_two -> course_lib.layers.toy"
-    assert circles(root) == [circle]
-
-
-def test_a_circle_between_the_files_of_one_chapter_is_found(plant):
-    root = plant(
-        {
-            "course_lib/layers/toy/__init__.py": "from course_lib.layers.toy.one import a",
-            "course_lib/layers/toy/one.py": "from course_lib.layers.toy import b",
-        }
-    )
-    assert circles(root) == ["course_lib.layers.toy -> course_lib.layers.toy.one -> course_lib.layers.toy"]
-
-
-def test_a_diamond_is_no_circle(plant):
-    root = plant(
-        {
-            "course_lib/layers/toy/__init__.py": "from .one import a\nfrom .two import b",
-            "course_lib/layers/toy/one.py": "from .base import c",
-            "course_lib/layers/toy/two.py": "from .base import c\nfrom .one import a",
-            "course_lib/layers/toy/base.py": "",
-        }
-    )
-    assert circles(root) == []

@@ -151,6 +151,6 @@ def test_options_reach_jupyterlab_after_ours(tmp_path):
 def test_jupyterlab_knows_the_way_it_is_started(tmp_path):
     pytest.importorskip("jupyterlab")
     help_text = subprocess.run(
-        command(tmp_path, ["--help"]), capture_output=True, text=True, timeout=60, check=True, cwd=ROOT
+        command(tmp_path, ["--help"]), capture_output=True, text=True, timeout=300, check=True, cwd=ROOT
     ).stdout
     assert "--notebook-dir=" in help_text

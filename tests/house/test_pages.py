@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from course_lib.registry import chapters, papers
+from course_lib.registry import chapters, papers, public_names
 from tests.house.tree import ROOT, assert_none, files, parse
-from tools.api import api_page, docstring_rst, escape, plain
+from tools.api import api_page, escape, link_names, plain
 from tools.assemble import ContentsError, check, follow_links, insert_below_title, navigation, write
 from tools.contents import PARTS, Contents, Tried
 from tools.pages import claims_json, course_map, generate, ledger, numbers, paper_index, tomllib
@@ -101,25 +101,19 @@ def test_every_public_object_of_a_chapter_is_in_the_catalogue():
     from course_lib.layers import norm
 
     page = api_page(contents(PAGES), "layers/norm")
-    for name in norm.__all__:
+    for name in public_names(norm.__name__):
         assert f"## {name}\n" in page
-    assert "py:function:: layer_norm(x: Float[Tensor, '*b d']" in page
-    assert ".. py:class:: LayerNorm(dim: int, *, eps: float=1e-05" in page
-    assert ".. py:method:: forward(x: Float[Tensor, '*b d']) -> Float[Tensor, '*b d']" in page
+    assert ".. autofunction:: course_lib.layers.norm.layer_norm\n" in page
+    assert ".. autoclass:: course_lib.layers.norm.LayerNorm\n   :members: forward\n" in page
 
 
-def test_docstrings_become_text_with_links():
-    def example(x: int) -> None:
-        """Like :func:`LayerNorm`, not like :class:`Unknown`.
-
-        Args:
-            x: a number.
-        """
-
-    text = docstring_rst(example, contents())
-    assert ":py:obj:`LayerNorm <course_lib.layers.norm.LayerNorm>`" in text
-    assert "``Unknown``" in text
-    assert ":param x: a number." in text
+def test_names_in_docstrings_become_links_or_code():
+    lines = ["Like :func:`LayerNorm`, not like", ":class:`~somewhere.Unknown`."]
+    link_names(lines)
+    assert lines == [
+        "Like :py:obj:`LayerNorm <course_lib.layers.norm.LayerNorm>`, not like",
+        "``somewhere.Unknown``.",
+    ]
     assert plain(":math:`x^2` and ``y`` by :func:`f`") == "$x^2$ and `y` by `f`"
 
 

@@ -115,27 +115,27 @@ parts:
     "book/layers/toy.md": CHAPTER,
 }
 COPIED = [
+    "tools",
     "Makefile",
     "requirements.lock",
     "pyproject.toml",
     "_config.yml",
     "course_lib/registry.py",
+    "course_lib/cache.py",
+    "course_lib/measure",
     "course_lib/classroom/claims.py",
-    "course_lib/classroom/_sample.py",
-    "book/_static/custom.css",
-    "book/_static/filter.js",
-    "book/_static/math.js",
-    "book/_static/widgets.js",
-    "book/_static/logo.svg",
+    "book/_static",
 ]
 
 
 def plant(root: Path) -> Path:
     """Write the tiny course below ``root``."""
-    shutil.copytree(ROOT / "tools", root / "tools", ignore=shutil.ignore_patterns("__pycache__"))
     for name in COPIED:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, root / name)
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / name, root / name)
     for name, text in LIBRARY.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text, "utf-8")

@@ -5,8 +5,7 @@ Every guard of this folder is a function of a root, so that it can be tried on a
 
 import ast
 import os
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,7 +13,10 @@ from typing import TypeVar
 
 import pytest
 
-from tools.deps import FENCE, code_of
+import tools.quick_import  # noqa: F401
+
+# isort: split
+import jupytext
 
 try:
     import tomllib
@@ -23,18 +25,6 @@ except ModuleNotFoundError:  # Python 3.10
 
 T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[2]
-
-# The tower, from the ground up; a file imports from its own part and from lower floors.
-FLOORS = (
-    ("registry", "hashing", "cache", "threads", "data"),
-    ("layers",),
-    ("models",),
-    ("training",),
-    ("specimens",),
-    ("editing", "inference", "analysis"),
-    ("theory", "search"),
-    ("capstones",),
-)
 
 GENERATED = {"build", "learn", "__pycache__"}  # and whatever starts with a dot
 
@@ -125,24 +115,6 @@ def module_name(path: Path, root: Path) -> str:
     return ".".join(names[:-1] if names[-1] == "__init__" else names)
 
 
-def imported(path: Path, root: Path) -> Iterator[tuple[int, str]]:
-    """Line and dotted name of every import from ``course_lib``, also a late, relative or string one."""
-    package = module_name(path, root).split(".")
-    package = package if path.name == "__init__.py" else package[:-1]
-    tree = parse(path)
-    for node in ast.walk(tree):
-        names = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            above = package[: len(package) - node.level + 1] if node.level else []
-            module = ".".join([*above, *([node.module] if node.module else [])])
-            names = [f"{module}.{alias.name}" for alias in node.names]
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            names = [node.value] if re.fullmatch(r"course_lib(\.\w+)+", node.value) else []
-        yield from ((node.lineno, name) for name in names if name.split(".")[0] == "course_lib")
-
-
 @dataclass(frozen=True)
 class Registered:
     """A public object under ``@implements(...)``, as the source shows it."""
@@ -167,19 +139,43 @@ def registered(root: Path) -> list[Registered]:
     return found
 
 
+def definitions(tree: ast.Module | ast.ClassDef) -> list[ast.FunctionDef | ast.ClassDef]:
+    """The functions and classes at the top of a module or class."""
+    return [n for n in tree.body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)]
+
+
+def experiments(tree: ast.Module) -> dict[str, tuple[str, ...]]:
+    """The functions under ``@experiment(paper=...)`` and their papers, as far as these are written out."""
+    found = {}
+    for definition in definitions(tree):
+        for call in definition.decorator_list:
+            if isinstance(call, ast.Call) and called(call) == "experiment":
+                given = [*call.args[:1], *(k.value for k in call.keywords if k.arg == "paper")]
+                papers = (n.value for value in given for n in ast.walk(value) if isinstance(n, ast.Constant))
+                found[definition.name] = tuple(papers)
+    return found
+
+
 def called(call: ast.Call) -> str:
     """The last name of what is called: ``close`` for ``torch.testing.close(...)``."""
     return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
 
 
+@unless_changed
+def _notebook(page: Path) -> list[tuple[str, str]]:
+    found = jupytext.reads(page.read_text("utf-8"), fmt="md:myst").cells
+    return [(cell.cell_type, cell.source) for cell in found]
+
+
 def cells(page: Path) -> list[str]:
-    """The code cells of a text notebook, without their options and magics."""
-    return [code_of(match[0]) for match in FENCE.finditer(page.read_text("utf-8"))]
+    """The code cells of a text notebook, without lines of shell or magic commands."""
+    code = [text.splitlines() for kind, text in _notebook(page) if kind == "code"]
+    return ["\n".join(x for x in lines if not x.lstrip().startswith(("%", "!"))) for lines in code]
 
 
 def prose(page: Path) -> str:
     """A text notebook without its code cells."""
-    return FENCE.sub("", page.read_text("utf-8"))
+    return "\n".join(text for kind, text in _notebook(page) if kind != "code")
 
 
 def notebooks(root: Path) -> list[Path]:

@@ -83,7 +83,7 @@ class Lab:
         self.json = self.root / "layers" / "toy.json"
         self.log = folder / "log"
         self.log.mkdir()
-        (folder / "pyproject.toml").touch()  # a source tree
+        (folder / "pyproject.toml").write_text('[project]\nname = "course-lib"')  # a source tree
         for file in ("__init__.py", "layers/__init__.py"):
             self.write(file, "")
         self.write("maths.py", MATHS)

@@ -1,11 +1,18 @@
-"""The command line: status, run, verify, the choice of seeds and names, and what it does when things fail."""
+"""The command line: status, run, restamp, verify; what is chosen, and what happens where things fail."""
 
 import json
 import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from course_lib.measure import store
+import course_lib
+from course_lib import registry
+from course_lib.measure import measured, store
 from course_lib.measure.command import main
 
 
@@ -134,15 +141,180 @@ def test_result_without_experiment_is_taken_out(lab, capsys):
     assert lab.cli("status", "--check") == 0
 
 
-def test_installed_package_is_not_written(lab, capsys):
+def test_a_package_without_a_source_tree_is_not_written(lab, capsys, monkeypatch):
     (lab.folder / "pyproject.toml").unlink()
-    os.environ["COURSE_CACHE"] = str(lab.folder / "cache")
-    try:
-        assert lab.cli("run", "constant") == 0
-    finally:
-        del os.environ["COURSE_CACHE"]
+    monkeypatch.setenv("COURSE_CACHE", str(lab.folder / "cache"))
+    assert lab.cli("run") == 0
+    assert f"they go to {lab.folder / 'cache' / 'experiments'}" in capsys.readouterr().out
     assert not lab.json.exists()
-    assert "layers/toy:constant is not stored" in capsys.readouterr().out
+    assert measured(lab.function()).fresh  # read from the cache
+    assert lab.cli("status", "--check") == 0
+    lab.change("layers/toy.py", "def constant", "def renamed")
+    assert lab.cli("run") == 0
+    assert lab.cli("status", "--check") == 0
+
+
+def test_what_came_with_the_package_is_read_while_the_cache_is_older(lab, monkeypatch):
+    monkeypatch.setenv("COURSE_CACHE", str(lab.folder / "cache"))
+    lab.cli("run", "noisy")
+    before = lab.values()
+    (lab.folder / "pyproject.toml").unlink()
+    lab.change("maths.py", "GAIN = 2.0", "GAIN = 4.0")
+    lab.cli("run", "noisy")  # into the cache
+    mine = measured(lab.function())
+    assert mine["value"].values == pytest.approx([2 * value for value in before], rel=1e-6)
+    lab.change("maths.py", "GAIN = 4.0", "GAIN = 2.0")  # another version is installed
+    assert measured(lab.function())["value"].values == tuple(before)
+    assert lab.runs() == dict.fromkeys(range(4), 2)
+    assert lab.values() == before
+
+
+TINY = """
+from course_lib.measure import experiment
+
+@experiment(paper="peri-ln", seeds=2)
+def tiny(seed):
+    return {"seed": seed}
+"""
+
+
+def test_the_installed_course_writes_nothing_into_itself_or_the_project_around_it(tmp_path):
+    """The real command, in a virtual environment inside somebody else's project."""
+    project = tmp_path / "project"
+    site = project / ".venv" / "lib" / "python3" / "site-packages"
+    shutil.copytree(
+        Path(course_lib.__file__).parent,
+        site / "course_lib",
+        ignore=shutil.ignore_patterns("__pycache__", "*.safetensors", "layers"),
+    )
+    (site / "course_lib" / "layers").mkdir()
+    (project / "pyproject.toml").write_text('[project]\nname = "mine"\n')
+    chapter = site / "course_lib" / "experiments" / "layers"
+    chapter.mkdir(exist_ok=True)
+    for file in chapter.parent.glob("training/*"):
+        file.unlink()
+    (chapter / "__init__.py").touch()
+    (chapter / "tiny.py").write_text(TINY)
+
+    def everything():
+        return {file: file.read_bytes() for file in project.rglob("*") if file.is_file()}
+
+    def command(*words):
+        cache = str(tmp_path / "cache")
+        environment = {**os.environ, "PYTHONPATH": str(site), "PYTHONDONTWRITEBYTECODE": "1"}
+        done = subprocess.run(
+            [sys.executable, "-m", "course_lib.experiments", *words],
+            env={**environment, "COURSE_CACHE": cache},
+            cwd=project,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    before = everything()
+    assert "they go to " + str(tmp_path / "cache") in command("run", "tiny", "--jobs", "1")
+    command("status", "--check", "tiny")
+    assert "0 stale results" in command("restamp")
+    assert everything() == before
+    (result,) = (tmp_path / "cache").rglob("*.json")
+    assert json.loads(result.read_text())["tiny"]["values"]["seed"]["each"] == [0, 1]
+
+
+# -- status: core-seconds -----------------------------------------------------------------------------
+
+
+def test_status_tells_what_a_chapter_and_the_course_take(lab, capsys, monkeypatch):
+    lab.cli("run")
+    file = json.loads(lab.json.read_text())
+    stored = store.read(lab.function())
+    slow = [store.Outcome(**{**vars(o), "seconds": 90.0}) for o in stored.outcomes]
+    store.merge(lab.json, {"noisy": store.Result(file["noisy"]["code"], tuple(slow)), "constant": None})
+    papers = {f"{i}": SimpleNamespace(chapter="layers/toy" if i < 3 else "else") for i in range(30)}
+    monkeypatch.setattr(registry, "papers", lambda: papers)
+    monkeypatch.setattr(registry, "chapters", lambda: dict.fromkeys(range(7)))
+    capsys.readouterr()
+    assert lab.cli("status") == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "layers/toy 1 360 3 120 OVER" in lines
+    assert "1 chapter: 6.0 min on one core" in lines
+    assert "at 120 core-seconds a paper, 7 chapters with 30 papers take 1.0 core-hours" in lines
+
+
+# -- re-stamping --------------------------------------------------------------------------------------
+
+
+def moved_only(lab):
+    """Measured results, then code of which the hash is another and the numbers are not."""
+    lab.cli("run")
+    lab.change("maths.py", "GAIN * x", "x * GAIN")
+    assert store.state(lab.function()) == "stale"
+    return lab.entry()
+
+
+def test_one_equal_seed_stamps_the_result_anew_and_the_result_says_so(lab, capsys):
+    before = moved_only(lab)
+    assert lab.cli("restamp") == 0
+    assert lab.runs() == {0: 2, 1: 1, 2: 1, 3: 1}
+    after = lab.entry()
+    assert after["restamped"] == {"seed": 0, "others_measured_by": before["code"]}
+    assert {k: after[k] for k in ("values", "seconds", "seeds")} == {
+        k: before[k] for k in ("values", "seconds", "seeds")
+    }
+    assert "re-stamped  layers/toy:noisy, seed 0" in capsys.readouterr().out
+    assert lab.cli("status", "--check") == 0
+    said = f"fresh, seed 0 run again and equal; the others measured by code {before['code']}"
+    assert said in capsys.readouterr().out
+    lab.change("maths.py", "x * GAIN", "GAIN * x * 1")
+    lab.cli("restamp", "noisy")
+    assert lab.entry()["restamped"]["others_measured_by"] == before["code"]  # not by what came between
+
+
+def test_a_new_measurement_takes_the_note_away_and_more_seeds_do_not(lab):
+    moved_only(lab)
+    lab.cli("restamp")
+    lab.cli("run", "noisy", "--seeds", "6", "--store")
+    assert lab.entry()["seeds"] == [0, 1, 2, 3, 4, 5]
+    assert lab.entry()["restamped"]["seed"] == 0
+    lab.cli("run", "noisy", "--force", "--seeds", "6", "--store")
+    assert "restamped" not in lab.entry()
+    assert store.state(lab.function()) == "fresh"
+
+
+def test_a_number_that_moved_is_named_and_nothing_is_written(lab, capsys):
+    lab.cli("run")
+    text = lab.json.read_text()
+    lab.change("layers/toy.py", '"even": seed', '"even": 1 + seed')
+    assert lab.cli("restamp") == 1
+    out = capsys.readouterr().out
+    assert "stays stale layers/toy:noisy, seed 0\n    even, seed 0: stored True, now False" in out
+    assert lab.json.read_text() == text
+    assert store.state(lab.function()) == "stale"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('"even": seed', '"odd": seed', "measures value, odd, missing; stored are even, missing, value"),
+        ("value = stretched", "assert seed\n    value = stretched", "AssertionError"),
+        ('"value": value', '"value": value * (1 + 2e-6)', "value, seed 0: stored"),
+    ],
+)
+def test_other_quantities_a_failure_or_a_small_change_stay_stale(lab, capsys, old, new, said):
+    lab.cli("run")
+    text = lab.json.read_text()
+    lab.change("layers/toy.py", old, new)
+    assert lab.cli("restamp") == 1
+    assert said in capsys.readouterr().out
+    assert lab.json.read_text() == text
+
+
+def test_the_one_seed_of_an_experiment_is_a_whole_measurement(lab):
+    lab.cli("run")
+    lab.change("layers/toy.py", '"answer": 42', '"answer": 6 * 7')
+    assert lab.cli("restamp", "constant") == 0
+    assert store.state(lab.function("constant")) == "fresh"
+    assert "restamped" not in lab.entry("constant")
 
 
 def test_cache_that_cannot_be_written_costs_nothing_but_the_resuming(lab, monkeypatch):
@@ -173,7 +345,7 @@ def test_verify_notices_a_forged_number(lab, capsys):
     out = capsys.readouterr().out
     assert "DIFFERS" in out
     assert "stored" in out
-    assert "agrees   layers/toy:constant" in out
+    assert "agrees      layers/toy:constant" in out
 
 
 def test_verify_notices_an_experiment_that_is_not_repeatable(lab, capsys):

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from course_lib.measure import store
-from course_lib.measure.catalogue import discover, orphans
+from course_lib.measure.command import discover, orphans
 
 
 def test_no_committed_result_is_stale_missing_or_edited():

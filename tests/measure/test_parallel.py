@@ -17,15 +17,16 @@ def need_cluster():
     pytest.importorskip("distributed", reason="the Dask backend needs dask.distributed")
 
 
-def wait_for(condition, seconds=60.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
+def wait_for(condition):
+    for _ in range(30_000):  # ten minutes, on any machine
+        if condition():
+            return
         time.sleep(0.02)
+    pytest.fail("waited in vain")
 
 
 def finish(process):
-    out, _ = process.communicate(timeout=120)
+    out, _ = process.communicate(timeout=600)
     assert process.returncode == 0, out
     return out
 
@@ -62,7 +63,7 @@ def test_interrupted_forced_run_goes_on_too(lab):
     process = lab.process("run", "noisy", "--force", "--jobs", "1")
     wait_for(lambda: journalled(lab) == [0, 1] and lab.runs("begun")[2] == 2)
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=600)
     assert process.returncode == 130
     assert "Finished seeds are kept: the same command goes on from here." in out
     assert lab.json.read_text() == text  # the old result holds until the new one is whole
@@ -119,7 +120,7 @@ def test_seed_that_kills_every_worker_is_given_up(lab, backend):
     lab.change("layers/toy.py", '        (LOG / "kill").unlink()\n', "")
     (lab.log / "kill").touch()
     process = lab.process("run", "--backend", backend, "--jobs", "2")
-    out, _ = process.communicate(timeout=200)
+    out, _ = process.communicate(timeout=600)
     assert process.returncode == 1
     assert "3 workers died during seed 1: out of memory, or a crash?" in out
     assert "1 of 2 experiments measured" in out
@@ -129,7 +130,7 @@ def test_seed_that_kills_every_worker_is_given_up(lab, backend):
 
 def test_unknown_backend_is_refused(lab, capsys):
     assert lab.cli("run", "--backend", "spark") == 2
-    assert "unknown backend 'spark': use one of loky, dask, ray, threading" in capsys.readouterr().err
+    assert "unknown backend 'spark': use one of loky, dask, threading" in capsys.readouterr().err
 
 
 def test_threads_do_not_disturb_each_other(lab):

@@ -5,8 +5,6 @@ from torch import Tensor
 
 from course_lib.classroom._contract.subject import Failure, NotApplicable, Subject, map_tensors, tensors_in
 
-__all__ = ["batch_independent", "causal", "permutation_equivariant"]
-
 MOST_STEPS = 16  # of a long sequence, only so many time steps are perturbed
 
 
@@ -19,10 +17,11 @@ def batch_independent(layer: Subject) -> None:
     if _rows_mix(layer, train=False):
         hint = " (mixes_batch allows it in training mode only)" if layer.traits.mixes_batch else ""
         raise Failure(
-            f"row 1 changes other rows in evaluation mode{hint}; reduce over the features, not over axis 0"
+            f"row 1 changes other rows in evaluation mode{hint}; reduce over the features, not over axis 0 "
+            "(axis 0 of the input is taken for the batch)"
         )
     mixes = _rows_mix(layer, train=True)
-    if mixes and not layer.traits.mixes_batch:
+    if layer.house_rules and mixes and not layer.traits.mixes_batch:
         raise Failure(
             "row 1 changes other rows in training mode; declare mixes_batch=True, or keep axis 0 apart"
         )
@@ -42,6 +41,8 @@ def causal(layer: Subject) -> None:
     sequence = x is not None and (x.ndim == 3 or (x.ndim == 2 and not x.is_floating_point()))
     if not declared and not sequence:
         raise NotApplicable("not declared, and the first input is neither (b, t, d) nor token ids (b, t)")
+    if not declared and not layer.house_rules:
+        raise NotApplicable("not declared")
     if not _share_axis_1(layer):
         if declared:
             raise Failure(

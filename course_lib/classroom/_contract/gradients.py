@@ -1,7 +1,7 @@
 """Do gradients arrive, and are they right?"""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -21,10 +21,9 @@ from course_lib.classroom._contract.subject import (
     tensors_in,
 )
 
-__all__ = ["gradcheck", "gradients"]
-
 DRAWS = 4
 JITTERED_FROM = 2
+MOVES = 5
 
 
 def gradients(layer: Subject) -> None:
@@ -54,37 +53,49 @@ def gradients(layer: Subject) -> None:
             return
     raise Failure(
         f"zero gradient for {listed(dead)} in {DRAWS} random draws; "
-        "use it in forward, without .detach() or .data, or delete it"
+        "use it in forward, without .detach() or .data, delete it, or give an example that reaches it"
     )
 
 
 def gradcheck(layer: Subject) -> None:
-    """In float64, the gradients of inputs and parameters agree with finite differences.
+    """In float64, the gradients of inputs and parameters agree with finite differences, away from kinks.
 
     By ``torch.autograd.gradcheck``; every tensor is moved along one random direction and the output is read
     along two, so that the cost grows with the number of tensors, not of their entries. A stochastic layer is
-    differentiated in evaluation mode.
+    differentiated in evaluation mode. Where the differences to the two sides differ, as those of ReLU at 0,
+    there is no derivative to compare with: inputs and parameters are moved a little and it is tried again.
     """
     if layer.exact is None:
         raise NotApplicable("the layer does not run in float64, see dtypes")
-    names, value = _along_directions(layer, train=not (layer.traits.stochastic or layer.draws_random))
-    if not names:
-        raise NotApplicable("nothing to differentiate by: no trainable parameter, no floating input")
-    try:
-        compare_with_finite_differences(
-            lambda *steps: value(dict(zip(names, steps, strict=True))),
-            tuple(_step() for _ in names),
-            check_undefined_grad=False,
-        )
-    except GradcheckError as error:
-        slopes = {name: _slopes(value, name) for name in names}
-        wrong = [name for name, (a, b) in slopes.items() if abs(a - b) > 1e-5 + 1e-3 * abs(b)] or names
-        backward, differences = slopes[wrong[0]]
-        raise Failure(
-            f"backward disagrees with finite differences for {listed(wrong)} "
-            f"(slope {backward:.6g} instead of {differences:.6g}); "
-            "look for a wrong hand-written backward, .detach(), or float32 inside"
-        ) from error
+    wrong: dict[str, tuple[float, float]] = {}
+    for moves in range(MOVES):
+        value = _Reading(layer, moves)
+        if not value.names:
+            raise NotApplicable("nothing to differentiate by: no trainable parameter, no floating input")
+        if not value.disagrees():
+            return
+        slopes = {name: value.slopes(name) for name in value.names}
+        kinks = {name for name, (_, ahead, behind) in slopes.items() if _apart(ahead, behind)}
+        if drowned := [name for name in kinks if not value.is_kink(name)]:
+            raise Failure(
+                f"finite differences for {listed(drowned)} are drowned by rounding, though inputs and "
+                "parameters are float64; look for float32 inside"
+            )
+        wrong = {
+            name: (backward, (ahead + behind) / 2)
+            for name, (backward, ahead, behind) in slopes.items()
+            if name not in kinks and _apart(backward, (ahead + behind) / 2)
+        }
+        if wrong or not kinks:
+            break
+    if kinks and not wrong:
+        raise NotApplicable(f"at a kink in {MOVES} places of {MOVES}; choose an example away from them")
+    wrong = wrong or {name: (b, (ahead + behind) / 2) for name, (b, ahead, behind) in slopes.items()}
+    backward, differences = next(iter(wrong.values()))
+    raise Failure(
+        f"backward disagrees with finite differences for {listed(list(wrong))} "
+        f"(slope {backward:.6g} instead of {differences:.6g}); {value.suspicion()}"
+    )
 
 
 def _gradient_sizes(
@@ -110,51 +121,98 @@ def _jitter(parameters: Iterable[Tensor], seed: int) -> None:
         p.add_(0.05 * torch.randn(p.shape).to(p))
 
 
-def _along_directions(
-    layer: Subject, *, train: bool
-) -> tuple[list[str], Callable[[dict[str, Tensor]], Tensor]]:
-    """Names of all tensors, and two readings of the output as a function of how far each tensor is moved."""
-    arguments = layer.arguments(dtype=torch.float64)
-    inputs = {f"input {i}": x for i, x in enumerate(tensors_in(arguments))}
-    module = layer.fresh(train=train, dtype=torch.float64)
-    weights = {name: p.detach() for name, p in module.named_parameters() if p.requires_grad}
-    reseed()
-    directions = {
-        name: torch.randn(x.shape).to(x)
-        for name, x in {**inputs, **weights}.items()
-        if x.is_floating_point() and x.numel()
-    }
+class _Reading:
+    """Two readings of the output as a function of how far each tensor is moved along its direction.
 
-    def outputs(steps: dict[str, Tensor]) -> Tensor:
-        def moved(name: str, x: Tensor) -> Tensor:
-            return x + steps[name] * directions[name] if name in steps else x.clone()
+    Args:
+        layer: the layer.
+        moves: how often inputs and parameters were moved away from a kink.
+    """
 
-        values = iter([moved(name, x) for name, x in inputs.items()])
-        placed = map_tensors(lambda _: next(values), arguments)
-        fresh = layer.fresh(train=train, dtype=torch.float64)  # also the buffers start anew
+    def __init__(self, layer: Subject, moves: int) -> None:
+        self.layer, self.train = layer, not (layer.traits.stochastic or layer.draws_random)
+        module = layer.fresh(train=self.train, dtype=torch.float64)
+        self.arguments = layer.arguments(dtype=torch.float64)
+        weights = {name: p.detach() for name, p in module.named_parameters() if p.requires_grad}
+        inputs = {f"input {i}": x for i, x in enumerate(tensors_in(self.arguments))}
+        reseed(SEED + moves)
+        self.start = {
+            name: x + 0.01 * moves * torch.randn(x.shape).to(x) if x.is_floating_point() else x
+            for name, x in {**inputs, **weights}.items()
+        }
+        self.directions = {
+            name: torch.randn(x.shape).to(x)
+            for name, x in self.start.items()
+            if x.is_floating_point() and x.numel()
+        }
+        self.names, self.weights, self.inputs = list(self.directions), [*weights], [*inputs]
+        with torch.no_grad():
+            y = self.outputs({})
+        rms = y.square().mean().sqrt()
+        # gradcheck's tolerance is absolute where a slope is small, so the output is brought to size one.
+        self.readings = torch.randn(2, len(y)).to(y) / len(y) ** 0.5 / (rms if 0 < rms < math.inf else 1.0)
+
+    def outputs(self, steps: dict[str, Tensor]) -> Tensor:
+        """All floating outputs in a row."""
+
+        def moved(name: str) -> Tensor:
+            x = self.start[name]
+            return x + steps[name] * self.directions[name] if name in steps else x.clone()
+
+        values = iter([moved(name) for name in self.inputs])
+        placed = map_tensors(lambda _: next(values), self.arguments)
+        fresh = self.layer.fresh(train=self.train, dtype=torch.float64)  # also the buffers start anew
         reseed()
-        found = tensors_in(
-            functional_call(fresh, {name: moved(name, p) for name, p in weights.items()}, placed)
-        )
+        found = tensors_in(functional_call(fresh, {name: moved(name) for name in self.weights}, placed))
         return torch.cat([y.flatten() for y in found if y.is_floating_point()])
 
-    with torch.no_grad():
-        start = outputs({})
-    rms = start.square().mean().sqrt()
-    # gradcheck's tolerance is absolute where a slope is small, so the output is brought to size one.
-    readings = torch.randn(2, len(start)).to(start) / len(start) ** 0.5 / (rms if 0 < rms < math.inf else 1.0)
-    return list(directions), lambda steps: readings @ outputs(steps)
+    def __call__(self, steps: dict[str, Tensor]) -> Tensor:
+        return self.readings @ self.outputs(steps)
+
+    def disagrees(self) -> bool:
+        """What torch's gradcheck says."""
+        try:
+            compare_with_finite_differences(
+                lambda *steps: self(dict(zip(self.names, steps, strict=True))),
+                tuple(_step() for _ in self.names),
+                check_undefined_grad=False,
+            )
+        except GradcheckError:
+            return True
+        return False
+
+    def slopes(self, name: str, size: float = 1e-6) -> tuple[float, float, float]:
+        """The slope along one tensor's direction, readings added: by autograd, ahead and behind."""
+        at = _step()
+        reading = self({name: at}).sum()
+        backward = torch.autograd.grad(reading, at)[0].item() if reading.requires_grad else 0.0
+        with torch.no_grad():
+            ahead, here, behind = (self({name: _step(h)}).sum().item() for h in (size, 0.0, -size))
+        return backward, (ahead - here) / size, (here - behind) / size
+
+    def is_kink(self, name: str) -> bool:
+        """Whether the slopes to both sides differ from afar too: those of float32 differ from near only."""
+        _, ahead, behind = self.slopes(name, 1e-3)
+        return not abs(ahead - behind) <= 0.02 * max(abs(ahead), abs(behind))
+
+    def suspicion(self) -> str:
+        """The likely cause: a hand-written backward, if the graph has one."""
+        y = self({name: _step() for name in self.names})
+        seen, queue = set(), [y.grad_fn]
+        while queue:
+            node = queue.pop()
+            if node is None or node in seen:
+                continue
+            seen.add(node)
+            if isinstance(node, torch.autograd.function.BackwardCFunction):
+                return f"look into the backward of {type(node).__name__.removesuffix('Backward')}"
+            queue += [parent for parent, _ in node.next_functions]
+        return "look for .detach(), .data or torch.no_grad(), rounding, or float32 inside"
 
 
 def _step(size: float = 0.0) -> Tensor:
     return torch.tensor(size, dtype=torch.float64, requires_grad=True)
 
 
-def _slopes(value: Callable[[dict[str, Tensor]], Tensor], name: str) -> tuple[float, float]:
-    """The slope along one tensor's direction, by autograd and by central difference; both readings added."""
-    at = _step()
-    reading = value({name: at}).sum()
-    backward = torch.autograd.grad(reading, at)[0].item() if reading.requires_grad else 0.0
-    with torch.no_grad():
-        ahead, behind = (value({name: _step(size)}).sum().item() for size in (1e-6, -1e-6))
-    return backward, (ahead - behind) / 2e-6
+def _apart(a: float, b: float) -> bool:
+    return not abs(a - b) <= 1e-5 + 1e-3 * abs(b)  # so that NaN is apart from everything

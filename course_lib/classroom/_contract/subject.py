@@ -5,35 +5,17 @@ were.
 """
 
 import copy
-import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
 import jaxtyping
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from course_lib.contexts import seed_all
 from course_lib.registry import Traits
-from course_lib.threads import one_thread
-
-__all__ = [
-    "SEED",
-    "Failure",
-    "NotApplicable",
-    "Subject",
-    "as_installed",
-    "described",
-    "gap",
-    "isolated",
-    "listed",
-    "map_tensors",
-    "other_values",
-    "reseed",
-    "tensors_in",
-]
 
 SEED = 0
 
@@ -46,35 +28,9 @@ class NotApplicable(Exception):
     """The check says nothing about this layer; the message says why."""
 
 
-@contextmanager
-def isolated() -> Iterator[None]:
-    """One thread and gradients inside; the caller's random states, threads and gradient mode stay.
-
-    Layers this small lose time with more threads: about tenfold on a busy machine.
-    """
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
-    python_state, numpy_state = random.getstate(), np.random.get_state()
-    try:
-        with (
-            one_thread(),
-            torch.random.fork_rng(devices),
-            torch.inference_mode(False),
-            torch.enable_grad(),
-        ):
-            yield
-    finally:
-        random.setstate(python_state)
-        np.random.set_state(numpy_state)
-
-
 def reseed(seed: int = SEED) -> None:
     """Start all sources of random numbers that a layer may draw from."""
-    # torch.manual_seed would also queue a formatted stack for a GPU that is never used: up to 3 ms a call.
-    torch.default_generator.manual_seed(seed)
-    if torch.cuda.is_initialized():
-        torch.cuda.manual_seed_all(seed)
-    random.seed(seed)
-    np.random.seed(seed)
+    seed_all(seed)
 
 
 @contextmanager
@@ -155,17 +111,27 @@ def _changed(x: Tensor, axis: int, index: int) -> Tensor:
 class Subject:
     """One layer with its example inputs and declared traits.
 
+    Attributes:
+        house_rules: whether traits must be declared.
+
     Args:
         module: the layer; only copies of it are run.
         inputs: what its forward takes.
         traits: what is declared to hold for it.
-        rebuild: builds the module anew, where the caller gave a factory.
+        factory: builds module and inputs anew, where the caller gave one.
     """
 
     def __init__(
-        self, module: nn.Module, inputs: tuple, traits: Traits, rebuild: Callable[[], nn.Module] | None = None
+        self, module: nn.Module, inputs: tuple, traits: Traits, factory: Callable[[], tuple] | None = None
     ) -> None:
-        self.module, self.inputs, self.traits, self.rebuild = module, inputs, traits, rebuild
+        self.module, self.inputs, self.traits, self.factory = module, inputs, traits, factory
+        self.house_rules = True
+
+    @property
+    def rebuild(self) -> Callable[[], nn.Module] | None:
+        """Builds the module anew, where there is a factory."""
+        factory = self.factory
+        return None if factory is None else lambda: factory()[0]
 
     @property
     def name(self) -> str:

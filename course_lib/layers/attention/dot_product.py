@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from course_lib.counting import recording
 from course_lib.registry import implements
 
 Mask = Bool[Tensor, "..."] | Float[Tensor, "..."]
@@ -181,26 +181,9 @@ def attention_scores(run: Callable[[], Any]) -> int:
     >>> attention_scores(lambda: scaled_dot_product(q, k, v)), 2 * 4 * 5 * 5
     (200, 200)
     """
-    with _ScoreCounter() as counter:
+    with recording() as operations:
         run()
-    return counter.count
-
-
-class _ScoreCounter(TorchDispatchMode):
-    def __init__(self) -> None:
-        super().__init__()
-        self.count = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        name = func.overloadpacket.__name__
-        if name in ("_softmax", "_safe_softmax"):
-            self.count += out.numel()
-        elif "scaled_dot_product" in name and "backward" not in name:
-            self.count += args[0].shape[:-1].numel() * args[1].shape[-2]
-        elif name == "_native_multi_head_attention":  # torch.nn.MultiheadAttention in evaluation mode
-            self.count += args[0].shape[:-1].numel() * args[1].shape[-2] * args[4]
-        return out
+    return sum(each.scores for each in operations)
 
 
 def _per_head(x: Tensor, heads: int) -> Tensor:

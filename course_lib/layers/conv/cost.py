@@ -1,4 +1,4 @@
-"""Operations, bytes and the roofline: one counter for every layer of the library.
+"""Operations, bytes and the roofline.
 
 Operations are multiply-adds (a multiplication and the addition that follows it count once), bytes are what
 has to travel between the arithmetic unit and memory if every tensor travels once.
@@ -11,10 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
+from course_lib.counting import Operation, operations
 from course_lib.layers.conv.arithmetic import conv_output_size
 from course_lib.registry import implements
 
@@ -173,51 +171,13 @@ def _per_axis(value: int | tuple[int, ...], axes: int) -> tuple[int, ...]:
     return values
 
 
-def _operations(name: str, args: tuple, out: Any) -> int:
-    """Multiply-adds of one primitive of torch; those of element-wise arithmetic count as none."""
-    if name == "convolution":
-        x, weight, transposed = args[0], args[1], args[6]
-        # Forwards each output gathers one filter, transposed each input spreads one.
-        return (x if transposed else out).numel() * weight[0].numel()
-    if name in ("mm", "bmm"):
-        return out.numel() * args[0].shape[-1]
-    if name in ("addmm", "baddbmm"):
-        return out.numel() * args[1].shape[-1]
-    if name.startswith("_scaled_dot_product"):
-        query, key, value = args[:3]
-        return query.numel() * key.shape[-2] + query[..., 0].numel() * value.shape[-2] * value.shape[-1]
-    return 0
-
-
-class _Recorder(TorchDispatchMode):
-    """Notes the cost of every primitive that touches memory."""
-
-    def __init__(self, parameters: Iterable[Tensor]) -> None:
-        super().__init__()
-        self.weights = {p.untyped_storage()._cdata for p in parameters}
-        self.costs: list[tuple[str, Cost]] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        read = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
-        written = [t for t in tree_leaves(out) if isinstance(t, Tensor)]
-        if read and written and not func.is_view:  # a view moves nothing, an empty tensor neither
-            name = func.overloadpacket.__name__
-            main = written[0]  # further outputs are statistics and indices that only training needs
-            sizes = {True: 0, False: 0}
-            for t in read:
-                sizes[t.untyped_storage()._cdata in self.weights] += t.numel()
-            cost = Cost(_operations(name, args, main), sizes[False], sizes[True], main.numel(), main.itemsize)
-            self.costs.append((name, cost))
-        return out
-
-
 @implements("efficiency-of-convnets")
 def traced_costs(function: Callable[..., Any], *inputs: Any) -> list[tuple[str, Cost]]:
     """The cost of every primitive that torch runs for a call, in order: name and :class:`Cost`.
 
-    Works for any module or function: convolutions, matrix products and attention count their multiply-adds,
-    all else counts for its bytes alone. ``sum(cost for _, cost in ...)`` is the cost of the whole, unfused.
+    Works for any module or function: what counts as a multiply-add is told by
+    :func:`course_lib.counting.recording`; element-wise arithmetic counts for its bytes alone.
+    ``sum(cost for _, cost in ...)`` is the cost of the whole, unfused.
 
     Args:
         function: a module, in the mode in which it shall be measured, or a function of tensors.
@@ -226,14 +186,19 @@ def traced_costs(function: Callable[..., Any], *inputs: Any) -> list[tuple[str, 
     Paper: On the Efficiency of Convolutional Neural Networks - https://arxiv.org/abs/2404.03617 (the counter
     is ours)
 
-    >>> layer = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU()).eval()
+    >>> layer = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.ReLU())
     >>> [(name, cost.operations, cost.outputs) for name, cost in traced_costs(layer, torch.zeros(1, 3, 8, 8))]
     [('convolution', 13824, 512), ('relu', 0, 512)]
     """
-    parameters = function.parameters() if isinstance(function, nn.Module) else ()
-    with torch.no_grad(), _Recorder(parameters) as recorder:
-        function(*inputs)
-    return recorder.costs
+    return [
+        (each.name, _cost(each)) for each in operations(function, *inputs) if each.bytes_read and each.outputs
+    ]
+
+
+def _cost(each: Operation) -> Cost:
+    entries = each.inputs + each.weights + each.outputs
+    itemsize = (each.bytes_read + each.bytes_written) / entries
+    return Cost(each.multiply_adds, each.inputs, each.weights, each.outputs, itemsize)
 
 
 @implements("efficiency-of-convnets")

@@ -7,14 +7,23 @@ is hashed is their syntax tree without comments, docstrings and annotations. Lef
 what only people read: the arguments of ``raise``, the message of ``assert``, methods such as
 ``__repr__``; and the decorators ``dataset``, ``experiment``, ``implements``, ``mistake`` and
 ``specimen``, which only register. Definitions are numbered in the order in which they are met, so
-moving one to another file changes nothing. Of other packages only the name counts (``torch.exp`` is
-not ``math.exp``): their versions are recorded with a result, not hashed.
+moving one to another file changes nothing. A local variable that has the name of a definition counts
+as that definition too: sometimes too much is followed, never too little. Of other packages only the
+name counts (``torch.exp`` is not ``math.exp``): their versions are recorded with a result, not hashed.
 
 A static walk cannot see modules imported by a computed name, or data files. Attributes of an
 instance count with its class, which is reached where the instance is built. A module used as a
 value (``getattr(module, kind)``) counts as a whole. A table (``SETS[name]``) counts with every
 statement of its module that changes it, and with what a decorator such as ``@dataset("digits")``
 puts into it, if the text ``"digits"`` occurs in the code reached.
+
+**Ground modules.** A module that says ``__numerics__ = 1`` at its top level promises that its numbers
+stay what they are until somebody raises that number. Each of its definitions counts as its name and
+the number, whatever its syntax; the number stands for everything behind it too, so nothing that the
+module itself uses is followed. Only its tables are looked into for what decorators have put there:
+``load("digits")`` counts with the module that makes the digits. So words, checks, messages and
+progress bars of the training loop may be edited, and no result is stale; that an edit did not change
+numbers is pinned by ``tests/measure/test_numerics.py``.
 
 Only the standard library is used, and nothing that differs between Python 3.10 and 3.14.
 """
@@ -115,7 +124,8 @@ def _walk(function: Callable, packages: tuple[str, ...] | None) -> "tuple[_Libra
 def _registered(library: "_Library", order: dict[Definition, None]) -> list[Definition]:
     """What decorators put into the tables reached so far, under keys that occur in the code reached."""
     texts = {part for definition in order for part in library.parts(definition) if isinstance(part, str)}
-    entries = [entry for definition in order for entry in library.registered(definition)]
+    tables = dict.fromkeys(table for definition in order for table in library.tables(definition))
+    entries = [entry for table in tables for entry in library.registered(table)]
     return sorted({found for key, found in entries if key is None or f"str {key!a}" in texts} - set(order))
 
 
@@ -143,6 +153,17 @@ class _Source:
                 self.statements.setdefault(name, []).append(statement)
         # print(...) and torch.manual_seed(...) change nothing that this module has made.
         self.statements = {name: found for name, found in self.statements.items() if name in made}
+
+    @cached_property
+    def numerics(self) -> int | None:
+        """The number of a ground module, which stands for its code; None for every other module."""
+        statements = self.statements.get("__numerics__", [])
+        values = [getattr(statement, "value", None) for statement in statements]
+        if not values:
+            return None
+        if len(values) > 1 or not isinstance(values[0], ast.Constant) or type(values[0].value) is not int:
+            raise ValueError(f"{self.name}: __numerics__ must be one whole number, written as such")
+        return values[0].value
 
     @cached_property
     def writers(self) -> dict[str, set[str]]:
@@ -267,13 +288,21 @@ class _Library:
 
     def _write(self, definition: Definition) -> list[str | Definition]:
         source = self.source(definition.module)
+        if source.numerics is not None:
+            return [f"numerics {source.name} {source.numerics}", definition.name]
         if definition.name == "*":
             everything = [self.resolve(source.name, name) for name in (*source.statements, *source.imports)]
             return [target for target in everything if isinstance(target, Definition)]
         writer = Writer(self, source.name, source.is_package)
         for statement in source.statements[definition.name]:
-            writer.write(statement)
+            writer.write_statement(statement)
         return writer.parts
+
+    def tables(self, definition: Definition) -> list[Definition]:
+        """The tables that a definition stands for: itself, if it is one; in a ground module any."""
+        source = self.source(definition.module)
+        names = [definition.name] if source.numerics is None else source.writers
+        return [Definition(source.name, name) for name in names if name in source.writers]
 
     def registered(self, table: Definition) -> Iterator[tuple[str | None, Definition]]:
         """What decorators put into a table, with its key: their first argument, None if that is no string.
@@ -281,8 +310,8 @@ class _Library:
         The decorator is a function beside the table; it is looked for in the modules of the same folder.
         """
         source = self.source(table.module)
-        writers = {Definition(source.name, writer) for writer in source.writers.get(table.name, ())}
-        for module in self._siblings(source.name) if writers else ():
+        writers = {Definition(source.name, writer) for writer in source.writers[table.name]}
+        for module in self._siblings(source.name):
             for name, (first, *_) in self.source(module).statements.items():
                 for decorator in getattr(first, "decorator_list", ()):
                     called = decorator.func if isinstance(decorator, ast.Call) else decorator

@@ -5,7 +5,7 @@ it uses, which of them are its own, and what of its text can change a result.
 """
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 __all__ = [
@@ -25,7 +25,7 @@ _IGNORED_DECORATORS = {"dataset", "experiment", "implements", "mistake", "specim
 _DISPLAY_METHODS = {"__repr__", "__str__", "extra_repr", "_repr_html_", "_repr_mimebundle_"}
 _SKIPPED_FIELDS = {"annotation", "returns", "type_comment", "type_ignores", "type_params", "ctx", "kind"}
 _SKIPPED = (ast.Pass, ast.Import, ast.ImportFrom, ast.Global, ast.Nonlocal)
-_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 
@@ -71,7 +71,7 @@ def imported(
 def in_scope(node: ast.AST) -> Iterator[ast.AST]:
     """The node and those in it that share its scope of names; of an inner definition only its own node."""
     yield node
-    if isinstance(node, (*_FUNCTIONS, ast.ClassDef)):
+    if isinstance(node, _SCOPES):
         return
     if isinstance(node, _COMPREHENSIONS):  # only := binds a name outside a comprehension
         yield from (inner.target for inner in ast.walk(node) if isinstance(inner, ast.NamedExpr))
@@ -111,25 +111,26 @@ class Writer:
     def __init__(self, library: Any, module: str, is_package: bool) -> None:
         self.library = library
         self.module = module
-        self.is_package = is_package
         self.parts: list[str | Definition] = []
-        self._scopes: list[tuple[set[str], dict[str, Module | Definition]]] = []
+        self._is_package = is_package
+        self._imports: dict[str, Module | Definition] = {}
+
+    def write_statement(self, statement: ast.stmt) -> None:
+        """Append a statement of the module with all that is in it."""
+        self._imports = {}
+        if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            for node in ast.walk(statement):
+                if isinstance(node, (ast.Import, ast.ImportFrom)):
+                    self._imports |= imported(node, self.module, self._is_package)[0]
+        self.write(statement)
 
     def write(self, node: ast.AST) -> None:
         """Append one node with all that is in it."""
-        special = getattr(self, f"_write_{type(node).__name__}", None)
-        if isinstance(node, _SKIPPED):
-            return
-        if special is not None:
-            special(node)
-        elif isinstance(node, _FUNCTIONS):
-            self._write_function(node)
-        elif isinstance(node, _COMPREHENSIONS):
-            self._write_comprehension(node)
-        else:
-            self._write_fields(node, node._fields)
+        if not isinstance(node, _SKIPPED):
+            special = getattr(self, f"_write_{type(node).__name__}", None)
+            special(node) if special else self._write_fields(node, node._fields)
 
-    def _write_fields(self, node: ast.AST, fields: tuple[str, ...] | list[str]) -> None:
+    def _write_fields(self, node: ast.AST, fields: Iterable[str]) -> None:
         """Fields by name, without the empty ones: a later Python has more fields, empty unless used."""
         self.parts.append(f"({type(node).__name__}")
         for field in fields:
@@ -151,14 +152,13 @@ class Writer:
     def _write_AnnAssign(self, node: ast.AnnAssign) -> None:
         if node.value is not None:
             self.write(ast.Assign(targets=[node.target], value=node.value))
+        else:
+            self.parts.append(f"field {base_name(node.target)}")  # of a dataclass
 
     def _write_Raise(self, node: ast.Raise) -> None:
         """Which exception, not what it says."""
-        if node.exc is None:
-            self.parts.append("(Raise)")
-        else:
-            kind = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
-            self._write_fields(ast.Raise(exc=kind), ["exc"])
+        kind = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
+        self._write_fields(ast.Raise(exc=kind), ["exc"])
 
     def _write_Assert(self, node: ast.Assert) -> None:
         self._write_fields(node, ["test"])
@@ -178,16 +178,15 @@ class Writer:
                 self._write_JoinedStr(piece.format_spec)
         self.parts += [ascii(text), ")"]
 
-    # ---------------------------------------------------------------------------------------------- names
+    def _write_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> None:
+        """Without the decorators that only register, and the methods that only show."""
+        body = [inner for inner in node.body if getattr(inner, "name", "") not in _DISPLAY_METHODS]
+        decorators = [d for d in node.decorator_list if _last_name(d) not in _IGNORED_DECORATORS]
+        values = {field: getattr(node, field, None) for field in node._fields}
+        copy = type(node)(**{**values, "body": body, "decorator_list": decorators})
+        self._write_fields(copy, node._fields)
 
-    def _meaning(self, name: str) -> Target | str:
-        """What a name means here; for a local variable its own name."""
-        for names, imports in reversed(self._scopes):
-            if name in imports:
-                return self.library.follow(imports[name])
-            if name in names:
-                return name
-        return self.library.resolve(self.module, name)
+    _write_AsyncFunctionDef = _write_ClassDef = _write_FunctionDef
 
     def _write_Name(self, node: ast.Name) -> None:
         self._write_chain(node.id, [])
@@ -204,15 +203,15 @@ class Writer:
 
     def _write_chain(self, name: str, attributes: list[str]) -> None:
         """``a.b.c``, followed as far as it names modules, so that all ways to import a thing are equal."""
-        meaning = self._meaning(name)
+        inside = name in self._imports
+        resolve = self.library.resolve
+        meaning = self.library.follow(self._imports[name]) if inside else resolve(self.module, name)
         while attributes and isinstance(meaning, (Module, Outside)):
             attribute, *attributes = attributes
-            inside = isinstance(meaning, Module)
-            meaning = (
-                self.library.member(meaning.name, attribute)
-                if inside
-                else Outside(f"{meaning.name}.{attribute}")
-            )
+            if isinstance(meaning, Module):
+                meaning = self.library.member(meaning.name, attribute)
+            else:
+                meaning = Outside(f"{meaning.name}.{attribute}")
         if isinstance(meaning, Module):
             meaning = Definition(meaning.name, "*")  # a module used as a value: anything in it may be meant
         if isinstance(meaning, Outside):
@@ -222,62 +221,7 @@ class Writer:
         self.parts.append(meaning)
         self.parts.extend(f".{attribute}" for attribute in attributes)
 
-    # ---------------------------------------------------------------------------------------------- scopes
 
-    def _write_decorators(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> None:
-        for decorator in node.decorator_list:
-            called = decorator.func if isinstance(decorator, ast.Call) else decorator
-            last = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
-            if last not in _IGNORED_DECORATORS:
-                self.parts.append("@")
-                self.write(decorator)
-
-    def _write_function(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> None:
-        self.parts.append(f"({type(node).__name__} {getattr(node, 'name', '')}")
-        if not isinstance(node, ast.Lambda):
-            self._write_decorators(node)
-        self.write(node.args)
-        body = [node.body] if isinstance(node, ast.Lambda) else node.body
-        inside = [inner for statement in body for inner in in_scope(statement)]
-        arguments = {argument.arg for argument in ast.walk(node.args) if isinstance(argument, ast.arg)}
-        names = arguments.union(*map(bound_names, inside))
-        for inner in inside:
-            if isinstance(inner, ast.Global):
-                names -= set(inner.names)
-        imports: dict[str, Module | Definition] = {}
-        for inner in inside:
-            if isinstance(inner, (ast.Import, ast.ImportFrom)):
-                imports.update(imported(inner, self.module, self.is_package)[0])
-        self._scopes.append((names, imports))
-        for statement in body:
-            self.write(statement)
-        self._scopes.pop()
-        self.parts.append(")")
-
-    def _write_ClassDef(self, node: ast.ClassDef) -> None:
-        """A class; its names are not visible inside its methods, so it opens no scope."""
-        self.parts.append(f"(ClassDef {node.name}")
-        self._write_decorators(node)
-        for base in [*node.bases, *node.keywords]:
-            self.write(base)
-        for statement in node.body:
-            if isinstance(statement, ast.AnnAssign) and statement.value is None:
-                self.parts.append(f"field {base_name(statement.target)}")  # a field of a dataclass
-            elif getattr(statement, "name", "") not in _DISPLAY_METHODS:
-                self.write(statement)
-        self.parts.append(")")
-
-    def _write_comprehension(self, node: ast.expr) -> None:
-        names: set[str] = set()
-        for part in node.generators:
-            names.update(*map(bound_names, ast.walk(part.target)))
-        self.parts.append(f"({type(node).__name__}")
-        self.write(node.generators[0].iter)  # evaluated outside, where the names are not yet bound
-        self._scopes.append((names, {}))
-        for i, part in enumerate(node.generators):
-            self._write_fields(part, ["target", "ifs", "is_async"] if i == 0 else part._fields)
-        for field in ("key", "value", "elt"):
-            if hasattr(node, field):
-                self.write(getattr(node, field))
-        self._scopes.pop()
-        self.parts.append(")")
+def _last_name(decorator: ast.expr) -> str:
+    called = decorator.func if isinstance(decorator, ast.Call) else decorator
+    return called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")

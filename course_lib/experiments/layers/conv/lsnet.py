@@ -1,0 +1,60 @@
+"""Trained claims of lsnet."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from course_lib.layers.conv import (
+    LSConv,
+)
+from course_lib.measure import experiment
+from course_lib.training.loop import fit
+
+
+def context_batch(generator: torch.Generator, *, size: int = 32, side: int = 12) -> tuple[Tensor, Tensor]:
+    """Fields of two channels; the target is one neighbour in the first, which one says the second.
+
+    Where the 7 x 7 mean of the second channel is positive, the target is the right neighbour, else the left.
+    """
+    fields = torch.randn(size, 2, side, side, generator=generator)
+    values, switch = fields.split(1, 1)
+    right, left = F.pad(values, (0, 1))[..., 1:], F.pad(values, (1, 0))[..., :-1]
+    return fields, torch.where(F.avg_pool2d(switch, 7, 1, 3) > 0, right, left)
+
+
+def depthwise_separable(width: int) -> list[nn.Module]:
+    """A depthwise 7 x 7 and a 1 x 1 convolution."""
+    return [nn.Conv2d(width, width, 7, padding=3, groups=width), nn.Conv2d(width, width, 1)]
+
+
+CONTEXT: dict[str, Callable[[], nn.Module]] = {
+    "linear": lambda: nn.Sequential(nn.Conv2d(2, 16, 1), *depthwise_separable(16), nn.Conv2d(16, 1, 1)),
+    "relu": lambda: nn.Sequential(
+        nn.Conv2d(2, 16, 1),
+        *depthwise_separable(16),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        *depthwise_separable(16),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        nn.Conv2d(16, 1, 1),
+    ),
+    "lsconv": lambda: nn.Sequential(nn.Conv2d(2, 32, 1), LSConv(32), nn.Conv2d(32, 1, 1)),
+}
+
+
+@experiment(paper="lsnet", seeds=3)
+def context(seed: int) -> dict[str, float]:
+    """Squared error, relative to the variance, when far context chooses between two near neighbours."""
+    test_x, test_y = context_batch(torch.Generator().manual_seed(10_000 + seed), size=256)
+    result = {}
+    for name, build in CONTEXT.items():
+        torch.manual_seed(seed)
+        model = build()
+        fit(model, context_batch, steps=200, lr=1e-2, loss=F.mse_loss, seed=seed)
+        with torch.no_grad():
+            error = (model.eval()(test_x) - test_y).square().mean()
+        result[name] = (error / test_y.square().mean()).item()
+    return result

@@ -1,0 +1,114 @@
+"""Trained claims of malconv."""
+
+import torch
+from torch import Tensor, nn
+
+from course_lib.data import load
+from course_lib.layers.conv import (
+    MalConv,
+    locate_activation,
+)
+from course_lib.measure import experiment
+from course_lib.training.loop import evaluate, fit
+
+WINDOW = 32
+
+
+LENGTHS = (512, 2048, 8192)
+
+
+SIGNATURES = (b"vqz_kx", b"jw.qhz")  # ordinary characters, so that no single byte gives them away
+
+
+PLACES = (4, 20)  # both within one window
+
+
+class MeanConv(MalConv):
+    """The same network with the mean over all windows in place of the maximum."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classify(self.features(x).mean(2))
+
+
+class NormedMalConv(MalConv):
+    """The same network with batch normalisation behind the gated convolution."""
+
+    def __init__(self, num_classes: int, *, channels: int, **options: int) -> None:
+        super().__init__(num_classes, channels=channels, **options)
+        self.norm = nn.BatchNorm1d(channels)
+
+    def features(self, x: Tensor) -> Tensor:
+        return self.norm(super().features(x))
+
+
+def planted_files(
+    text: Tensor, length: int, generator: torch.Generator, *, size: int = 16
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Pieces of source code; every second one carries both signatures in one random window.
+
+    Returns the bytes, which files are infected, and in which window.
+    """
+    start = torch.randint(len(text) - length, (size, 1), generator=generator)
+    files = text[start + torch.arange(length)]
+    infected = torch.arange(size) % 2
+    block = torch.randint(length // WINDOW, (size,), generator=generator)
+    for signature, place in zip(SIGNATURES, PLACES, strict=True):
+        where = (block * WINDOW + place)[:, None] + torch.arange(len(signature))
+        planted = files.scatter(1, where, torch.tensor(list(signature)).expand(size, -1))
+        files = torch.where(infected[:, None].bool(), planted, files)
+    return files, infected, block
+
+
+def source_bytes(split: str) -> Tensor:
+    """Python's standard library as bytes; the rare character beyond one byte becomes a question mark."""
+    source = load("source_code")
+    characters = source.decode(getattr(source, split).tokens)
+    return torch.tensor(list(characters.encode("latin-1", "replace")))
+
+
+@experiment(paper="malconv", seeds=3)
+def needle(seed: int) -> dict[str, float]:
+    """Accuracy of three poolings on files of three lengths, and how often the planted window is found."""
+    train, test = source_bytes("train"), source_bytes("test")
+    options = {"channels": 32, "window": WINDOW, "hidden": 32}
+    result = {}
+    for length in LENGTHS:
+        models = {"max": MalConv, "mean": MeanConv} | (
+            {"normed": NormedMalConv} if length == LENGTHS[0] else {}
+        )
+        held_out = planted_files(test, length, torch.Generator().manual_seed(99 + seed), size=200)
+        for name, build in models.items():
+            torch.manual_seed(seed)
+            model = build(2, **options)
+            fit(
+                model,
+                lambda generator, n=length: planted_files(train, n, generator)[:2],
+                steps=100,
+                lr=3e-3,
+                seed=seed,
+            )
+            result[f"{name}_{length}"] = evaluate(model, held_out[:2])
+            if name == "max":
+                files, _, block = (t[held_out[1] == 1] for t in held_out)
+                with torch.no_grad():
+                    found = model(files).argmax(1) == 1
+                best = locate_activation(model, files, target=1).argmax(1)
+                result[f"located_{length}"] = (best == block)[found].float().mean().item()
+    return result
+
+
+@experiment(paper="malconv", seeds=3)
+def needle_longer(seed: int) -> dict[str, float]:
+    """The mean on the longest files, with three times the steps and twice the batch."""
+    train, length = source_bytes("train"), LENGTHS[-1]
+    held_out = planted_files(source_bytes("test"), length, torch.Generator().manual_seed(99 + seed), size=200)
+    torch.manual_seed(seed)
+    model = MeanConv(2, channels=32, window=WINDOW, hidden=32)
+    fit(
+        model,
+        lambda generator: planted_files(train, length, generator, size=32)[:2],
+        steps=300,
+        lr=3e-3,
+        seed=seed,
+    )
+    return {"mean": evaluate(model, held_out[:2])}

@@ -1,0 +1,43 @@
+"""Trained claims of neuralarts."""
+
+import torch
+from torch import nn
+
+from course_lib.data import load
+from course_lib.layers.dense import (
+    generate_type_equivalent,
+    io_signature,
+)
+from course_lib.measure import experiment
+from course_lib.training.loop import evaluate, fit
+
+SEED_LAYER = nn.Conv2d(8, 8, 3, padding=1)
+
+
+REPLACEMENTS = [
+    options
+    for options in generate_type_equivalent(io_signature(SEED_LAYER).sizes[0])
+    if 1 < options["kernel_size"] < 6
+]
+
+
+def digit_cnn(options: dict[str, int]) -> nn.Module:
+    """A small network of digits; only its middle layer has these options."""
+    middle = nn.Conv2d(8, 8, **options)
+    ends = (
+        (nn.Conv2d(1, 8, 3, padding=1), nn.ReLU()),
+        (nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(128, 10)),
+    )
+    return nn.Sequential(*ends[0], middle, *ends[1])
+
+
+@experiment(paper="neuralarts", seeds=3)
+def replacements(seed: int) -> dict[str, float]:
+    """Test accuracy on digits with each of 12 layers of one type in the same place, 150 steps."""
+    digits, result = load("digits"), {}
+    for options in REPLACEMENTS:
+        torch.manual_seed(seed)
+        model = digit_cnn(options)
+        fit(model, digits.train, steps=150, batch_size=64, lr=3e-3, seed=seed)
+        result[f"k{options['kernel_size']}_d{options['dilation']}"] = evaluate(model, digits.test)
+    return result

@@ -1,0 +1,67 @@
+"""Trained claims of group-gem-pooling."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from course_lib.data import load
+from course_lib.experiments.layers.pool._shared import TokenMean
+from course_lib.layers.norm import TransformerBlock
+from course_lib.layers.pool import (
+    GeM,
+    GroupGeM,
+)
+from course_lib.measure import experiment
+from course_lib.models.transformers import VisionTransformer
+from course_lib.training.loop import evaluate, fit
+
+
+class TokenMax(nn.Module):
+    """The maximum over tokens."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.amax(1)
+
+
+class PooledViT(VisionTransformer):
+    """Two blocks over the 16 patches of a digit and a pooling of your choice; None reads a class token."""
+
+    def __init__(self, pool: nn.Module | None, dim: int = 32) -> None:
+        blocks = [TransformerBlock(dim, 4, hidden_dim=2 * dim) for _ in range(2)]
+        super().__init__((8, 8, 1), 2, dim, 10, blocks)
+        self.pool = pool
+        self.class_token = nn.Parameter(0.02 * torch.randn(1, 1, dim)) if pool is None else None
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.embed(images)
+        if self.pool is None:
+            x = torch.cat([self.class_token.expand(len(x), -1, -1), x], dim=1)
+        for block in self.blocks:
+            x = block(x)
+        x = self.final_norm(x)
+        return self.out(x[:, 0] if self.pool is None else self.pool(x))
+
+
+@experiment(paper="group-gem-pooling", seeds=3)
+def vit_pooling(seed: int) -> dict[str, float]:
+    """Test accuracy of a tiny vision transformer with five poolings, 300 steps; and the learned orders."""
+    digits, result = load("digits"), {}
+    pools: dict[str, Callable[[], nn.Module | None]] = {
+        "average": TokenMean,
+        "max": TokenMax,
+        "class_token": lambda: None,
+        "gem": GeM,
+        "group_gem": lambda: GroupGeM(32, 4),
+    }
+    for name, pool in pools.items():
+        torch.manual_seed(seed)
+        model = PooledViT(pool())
+        fit(model, digits.train, steps=300, batch_size=32, lr=3e-3, seed=seed)
+        result[name] = evaluate(model, digits.test)
+        if name == "group_gem":
+            orders = model.pool.p.detach().sort().values
+            result |= {f"order_{i}": p.item() for i, p in enumerate(orders)}
+            result["order_spread"] = (orders[-1] - orders[0]).item()
+            result["order_move"] = (orders - 3).abs().max().item()
+    return result

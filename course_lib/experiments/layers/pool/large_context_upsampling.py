@@ -1,0 +1,114 @@
+"""Trained claims of large-context-upsampling."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from course_lib.data import load
+from course_lib.layers.pool import (
+    LargeContextTransposedConv2d,
+    spectral_artifact_energy,
+)
+from course_lib.measure import experiment
+from course_lib.training.loop import fit
+
+
+class FixedFeatures(nn.Module):
+    """The image itself beside random features that are not trained, so that only the decoder learns."""
+
+    def __init__(self, channels: int, seed: int) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.register_buffer("weight", torch.randn(channels - 1, 1, 3, 3, generator=generator) / 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x, F.conv2d(x - 0.5, self.weight, padding=1).relu()], dim=1)
+
+
+DECODERS: dict[str, tuple[int, Callable[[int], nn.Module]]] = {
+    # channels of the features, and the one layer whose weights are fitted
+    "2x2": (16, lambda c: nn.ConvTranspose2d(c, 1, 2, 2, bias=False)),
+    "3x3": (16, lambda c: nn.ConvTranspose2d(c, 1, 3, 2, 1, output_padding=1, bias=False)),
+    "3x3_wide": (103, lambda c: nn.ConvTranspose2d(c, 1, 3, 2, 1, output_padding=1, bias=False)),
+    "7x7+3x3": (16, lambda c: LargeContextTransposedConv2d(c, 1, bias=False)),
+}
+
+
+def grey_pairs(split: str) -> tuple[Tensor, Tensor]:
+    """Grey photo patches of 32 x 32 pixels and their halves: (16 x 16, 32 x 32)."""
+    high = load("photos").splits[split].x.mean(1, keepdim=True)
+    return F.avg_pool2d(high, 2), high
+
+
+def interior(x: Tensor) -> Tensor:
+    """Without a border of four pixels, where the decoders see zeros."""
+    return x[..., 4:-4, 4:-4]
+
+
+def interior_loss(output: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error of the interior."""
+    return F.mse_loss(interior(output), interior(target))
+
+
+@torch.no_grad()
+def fit_by_least_squares(decoder: nn.Module, features: Tensor, target: Tensor) -> None:
+    """The best weights of a transposed convolution of stride 2: a linear problem for each of four phases.
+
+    Output row 2 i + a reads tap u from feature row i + (a + padding - u) / 2, where that is whole. A small
+    branch beside a large one adds nothing to what can be expressed and stays zero.
+    """
+    if isinstance(decoder, LargeContextTransposedConv2d):
+        decoder.small.weight.zero_()
+        decoder = decoder.large
+    padding, taps = decoder.padding[0], range(decoder.kernel_size[0])
+    reach = range(2, features.shape[-1] - 2)  # the rows behind the interior of the target
+    rows = torch.tensor(reach)
+    for a in (0, 1):
+        for b in (0, 1):
+            used = [
+                (u, v) for u in taps for v in taps if not ((a + padding - u) % 2 or (b + padding - v) % 2)
+            ]
+            columns = [
+                features[:, :, rows + (a + padding - u) // 2][..., rows + (b + padding - v) // 2]
+                for u, v in used
+            ]
+            x = torch.stack(columns, 1).permute(0, 3, 4, 1, 2).flatten(3).flatten(0, 2).double()
+            y = target[:, 0, a::2, b::2][:, rows][:, :, rows].flatten().double()
+            gram = x.mT @ x
+            gram.diagonal().add_(1e-6 * gram.diagonal().mean())
+            weights = torch.linalg.solve(gram, x.mT @ y).reshape(len(used), -1).to(features)
+            for (u, v), weight in zip(used, weights, strict=True):
+                decoder.weight[:, 0, u, v] = weight
+
+
+@experiment(paper="large-context-upsampling", seeds=3)
+def upsampling(seed: int) -> dict[str, float]:
+    """Photos of half size brought back by one layer, solved exactly or trained for 400 steps of 16 patches.
+
+    Squared error, energy at the copies of the spectrum beyond that of the photos, harm of a one-step attack.
+    """
+    (train_low, train_high), (low, high) = grey_pairs("train"), grey_pairs("test")
+    true_energy = spectral_artifact_energy(interior(high)).mean()
+    bilinear = F.interpolate(low, scale_factor=2, mode="bilinear")
+    result = {"bilinear": interior_loss(bilinear, high).item()}
+    for name, (channels, make_decoder) in DECODERS.items():
+        for how in ("solved", "trained"):
+            torch.manual_seed(seed)
+            model = nn.Sequential(FixedFeatures(channels, seed), make_decoder(channels))
+            if how == "solved":
+                fit_by_least_squares(model[1], model[0](train_low), train_high)
+            else:
+                train = (train_low, train_high)
+                fit(model, train, steps=400, batch_size=16, lr=3e-3, loss=interior_loss, seed=seed)
+            x = low.clone().requires_grad_()
+            error = interior_loss(model(x), high)
+            (gradient,) = torch.autograd.grad(error, x)
+            with torch.no_grad():
+                perturbed = interior_loss(model(low + 4 / 255 * gradient.sign()), high)
+                energy = spectral_artifact_energy(interior(model(low))).mean()
+            result[f"{name}_{how}"] = error.item()
+            result[f"{name}_{how}_extra"] = (energy - true_energy).item()
+            result[f"{name}_{how}_harm"] = (perturbed - error).item()
+    return result

@@ -1,0 +1,55 @@
+"""Trained claims of spatial-pyramid-pooling."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from course_lib.data import load
+from course_lib.layers.pool import (
+    SpatialPyramidPool,
+)
+from course_lib.measure import experiment
+from course_lib.training.loop import evaluate, fit
+
+
+def resized(x: Tensor, size: int) -> Tensor:
+    """Digits at another size."""
+    return F.interpolate(x, size=(size, size), mode="bilinear", align_corners=False)
+
+
+def size_free(pool: nn.Module, features: int) -> nn.Module:
+    """Three convolutions, a pooling to fixed length, one dense layer."""
+    convolutions = [nn.Conv2d(channels, 16, 3, padding=1) for channels in (1, 16, 16)]
+    trunk = [layer for conv in convolutions for layer in (conv, nn.ReLU())]
+    return nn.Sequential(*trunk, pool, nn.Linear(features, 10))
+
+
+def train_on_sizes(model: nn.Module, sizes: tuple[int, ...], seed: int) -> None:
+    """300 steps of 32 digits, each batch at a random one of the sizes."""
+    x, y = load("digits").train
+
+    def batch(generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        rows = torch.randint(len(x), (32,), generator=generator)
+        size = sizes[int(torch.randint(len(sizes), (), generator=generator))]
+        return resized(x[rows], size), y[rows]
+
+    fit(model, batch, steps=300, lr=3e-3, seed=seed)
+
+
+@experiment(paper="spatial-pyramid-pooling", seeds=3)
+def pyramid_sizes(seed: int) -> dict[str, float]:
+    """Test accuracy at sizes 8 to 16; trained at 8, 12 and 16 or at 12 only; pyramid or global average."""
+    arms = {
+        "pyramid_many": (SpatialPyramidPool(), 21 * 16, (8, 12, 16)),
+        "pyramid_one": (SpatialPyramidPool(), 21 * 16, (12,)),
+        "average_many": (nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), 16, (8, 12, 16)),
+    }
+    x, y = load("digits").test
+    result = {}
+    for name, (pool, features, sizes) in arms.items():
+        torch.manual_seed(seed)
+        model = size_free(pool, features)
+        train_on_sizes(model, sizes, seed)
+        for size in (8, 10, 12, 14, 16):
+            result[f"{name}_{size:02d}"] = evaluate(model, (resized(x, size), y))
+    return result

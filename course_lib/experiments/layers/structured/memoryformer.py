@@ -1,0 +1,57 @@
+"""Trained claims of memoryformer."""
+
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from course_lib.data import load
+from course_lib.layers.norm import TransformerBlock
+from course_lib.layers.structured import (
+    MemoryFormerBlock,
+    MemoryLinear,
+)
+from course_lib.measure import experiment
+from course_lib.models.transformers import GPT
+from course_lib.training.loop import cosine_schedule, evaluate, fit
+
+
+@torch.no_grad()
+def used_rows(model: GPT, tokens: Tensor) -> float:
+    """Share of all table rows that are read at least once on these tokens."""
+    read: dict[MemoryLinear, Tensor] = {}
+
+    def watch(module: MemoryLinear, arguments: tuple[Tensor, ...], output: Tensor) -> None:
+        rows, _ = module.address(arguments[0])
+        read[module] = F.one_hot(rows.flatten(0, -2), 2**module.bits).sum(0) > 0
+
+    memories = [m for m in model.modules() if isinstance(m, MemoryLinear)]
+    hooks = [m.register_forward_hook(watch) for m in memories]
+    model(tokens)
+    for hook in hooks:
+        hook.remove()
+    return torch.cat([seen.flatten() for seen in read.values()]).float().mean().item()
+
+
+@experiment(paper="memoryformer", seeds=3)
+def memory_gpt(seed: int) -> dict[str, float]:
+    """Validation loss of a character GPT with linear layers, with tables, and with frozen random tables."""
+    text, result = load("english"), {}
+    windows = text.validation.windows(32, limit=128)
+    for name in ("linear", "memory", "frozen"):
+        torch.manual_seed(seed)
+        if name == "linear":
+            blocks = [TransformerBlock(32, 2, norm="pre", causal=True) for _ in range(2)]
+        else:
+            blocks = [MemoryFormerBlock(32, 2, bits=4, causal=True) for _ in range(2)]
+        model = GPT(text.vocab_size, 32, blocks, max_length=32)
+        if name == "frozen":
+            for memory in (m for m in model.modules() if isinstance(m, MemoryLinear)):
+                memory.tables.requires_grad_(False)
+        batch = partial(text.batch, batch_size=16, length=32)
+        fit(model, batch, steps=500, lr=5e-3, clip=1.0, schedule=cosine_schedule(warmup=20), seed=seed)
+        result[name] = evaluate(model, windows, metric="loss")
+        if name == "memory":
+            result["used_rows"] = used_rows(model, windows.x)
+    return result

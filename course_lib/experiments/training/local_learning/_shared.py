@@ -1,0 +1,51 @@
+"""What several experiments of this chapter share."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from course_lib.data import load
+
+
+def flat_digits() -> dict[str, tuple[Tensor, Tensor]]:
+    """The digits as vectors of 64 pixels, by split."""
+    return {name: (split.x.flatten(1), split.y) for name, split in load("digits").splits.items()}
+
+
+def batches(data: tuple[Tensor, Tensor], steps: int, size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches that go through the data in a fresh order every time."""
+    generator, order = torch.Generator().manual_seed(seed), torch.empty(0, dtype=torch.long)
+    x, y = data
+    for _ in range(steps):
+        if len(order) < size:
+            order = torch.randperm(len(x), generator=generator)
+        rows, order = order[:size], order[size:]
+        yield x[rows], y[rows]
+
+
+def learn(model: Any, data: tuple[Tensor, Tensor], *, steps: int, size: int = 64, seed: int) -> Any:
+    """The one loop of the chapter: ``train_step`` on batch after batch."""
+    for x, y in batches(data, steps, size, seed):
+        model.train_step(x, y)
+    return model
+
+
+def accuracy(answers: Tensor, y: Tensor) -> float:
+    """Share of right answers."""
+    return (answers == y).double().mean().item()
+
+
+def best_on_validation(
+    builders: Sequence[Callable[[], Any]], data: dict[str, tuple[Tensor, Tensor]], **options: Any
+) -> tuple[int, Any]:
+    """Train one model per setting; the number of the one with the best validation accuracy, and the model."""
+    models, scores = [], []
+    for build in builders:
+        torch.manual_seed(options["seed"])
+        models.append(learn(build(), data["train"], **options))
+        x, y = data["validation"]
+        scores.append(accuracy(models[-1].predict(x), y))
+    best = scores.index(max(scores))
+    return best, models[best]

@@ -1,0 +1,183 @@
+"""Trained claims of noprop."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from course_lib.experiments.training.local_learning._shared import (
+    accuracy,
+    best_on_validation,
+    flat_digits,
+    learn,
+)
+from course_lib.measure import experiment
+from course_lib.training.local_learning import (
+    AugLocal,
+    DeepBeliefNetwork,
+    ForwardForward,
+    NoProp,
+    SelfOrganizingMap,
+    delta_rule,
+)
+
+
+class EndToEnd(nn.Module):
+    """The chain of ``NoProp`` trained in the usual way: inference, cross-entropy, one backward pass."""
+
+    def __init__(self, chain: NoProp, lr: float) -> None:
+        super().__init__()
+        self.chain = chain
+        self.optimizer = torch.optim.AdamW(chain.parameters(), lr=lr)
+
+    def train_step(self, x: Tensor, y: Tensor) -> dict[str, float]:
+        """One update of everything."""
+        self.optimizer.zero_grad()
+        loss = F.cross_entropy(self.chain(x), y)
+        loss.backward()
+        self.optimizer.step()
+        return {"loss": loss.item()}
+
+    def predict(self, x: Tensor) -> Tensor:
+        """As the chain does it."""
+        return self.chain.predict(x)
+
+
+def dense_layer(in_dim: int, out_dim: int, stride: int) -> nn.Module:
+    """A linear layer and a ReLU; the stride of convolutions means nothing here."""
+    return nn.Sequential(nn.Linear(in_dim, out_dim), nn.ReLU())
+
+
+def dense_network(num_layers: int, lr: float, *, depth: int = 0, num_modules: int | None = 1) -> AugLocal:
+    """An MLP of width 64 for digits: by backpropagation, or, with more modules, layer by layer."""
+    return AugLocal(
+        dense_layer,
+        64,
+        [(64, 1)] * num_layers,
+        10,
+        depth=depth,
+        num_modules=num_modules,
+        make_optimizer=partial(torch.optim.AdamW, lr=lr),
+    )
+
+
+@experiment(paper="noprop", seeds=3)
+def denoising_blocks(seed: int) -> dict[str, float]:
+    """Ten blocks, 600 updates of 128 digits: trained apart, end to end, and a plain MLP beside them."""
+    data, rates, result = flat_digits(), (1e-2, 3e-2), {}
+    x, y = data["test"]
+    arms = {
+        "noprop": [partial(NoProp, 64, 10, lr=lr) for lr in rates],
+        "chain": [partial(lambda lr: EndToEnd(NoProp(64, 10), lr), lr) for lr in rates],
+        "mlp": [partial(dense_network, 2, lr) for lr in rates],
+    }
+    for name, builders in arms.items():
+        best, model = best_on_validation(builders, data, steps=600, size=128, seed=seed)
+        result[f"{name}_rate"] = rates[best]
+        torch.manual_seed(seed)
+        result[name] = accuracy(model.predict(x), y)
+        if name == "noprop":
+            for i, answers in enumerate(model.read_out(x), 1):
+                result[f"block_{i:02d}"] = accuracy(answers, y)
+    return result
+
+
+DEPTHS = (2, 4, 8)
+
+
+NETWORKS: dict[str, list[Callable[[int], Any]]] = {
+    "backprop": [partial(dense_network, lr=lr) for lr in (3e-3, 1e-2)],
+    "ff": [
+        partial(lambda theta, n: ForwardForward(64, [64] * n, 10, theta=theta, lr=1e-2), theta)
+        for theta in (2.0, 4.0)
+    ],
+    "ff_all": [
+        partial(
+            lambda theta, n: ForwardForward(64, [64] * n, 10, collaboration="all", theta=theta, lr=1e-2),
+            theta,
+        )
+        for theta in (2.0, 4.0)
+    ],
+    "auglocal": [partial(dense_network, lr=lr, depth=2, num_modules=None) for lr in (3e-3, 1e-2)],
+    "noprop": [partial(lambda lr, n: NoProp(64, 10, num_steps=n, lr=lr), lr) for lr in (3e-3, 1e-2)],
+}
+
+
+def linear_probe(train: Tensor, labels: Tensor, test: Tensor) -> Tensor:
+    """Answers of a linear classifier by least squares: what a layer without a head of its own knows."""
+
+    def with_one(h: Tensor) -> Tensor:
+        return torch.cat([h, h.new_ones(len(h), 1)], dim=1).double()
+
+    a = with_one(train)
+    ridge = 1e-2 * torch.eye(a.shape[1], dtype=a.dtype)
+    weights = torch.linalg.solve(a.T @ a + ridge, a.T @ F.one_hot(labels, 10).double())
+    return (with_one(test) @ weights).argmax(-1)
+
+
+@torch.no_grad()
+def layer_accuracies(name: str, model: Any, data: dict[str, tuple[Tensor, Tensor]]) -> list[float]:
+    """Test accuracy of what each layer by itself would answer."""
+    (train, labels), (x, y) = data["train"], data["test"]
+    if name != "backprop":
+        return [accuracy(answers, y) for answers in model.read_out(x)]
+    scores = []
+    for layer in model.modules_in_order[0].layers:
+        train, x = layer(train), layer(x)
+        scores.append(accuracy(linear_probe(train, labels, x), y))
+    return scores
+
+
+def boltzmann_stack(data: dict[str, tuple[Tensor, Tensor]], *, num_layers: int, steps: int) -> float:
+    """Test accuracy of a linear classifier on top of machines that never saw a label."""
+    (train, labels), (x, y) = data["train"], data["test"]
+    dbn = DeepBeliefNetwork([64] * (num_layers + 1), lr=0.05).pretrain(train, steps=steps, batch_size=64)
+    return accuracy(linear_probe(dbn(train).detach(), labels, dbn(x).detach()), y)
+
+
+def labelled_map(data: dict[str, tuple[Tensor, Tensor]], *, steps: int, size: int) -> float:
+    """Test accuracy of a map of 64 units with a layer that learns by the delta rule."""
+    (train, labels), (x, y) = data["train"], data["test"]
+    som = SelfOrganizingMap(8, 8, 64).fit(train, steps=steps * size)
+    spread = som(train).amin(-1).mean()
+
+    def activity(v: Tensor) -> Tensor:
+        distance = som(v)
+        return F.normalize(torch.exp((distance.amin(-1, keepdim=True) - distance) / spread), dim=-1)
+
+    weight, targets = torch.zeros(10, 64), F.one_hot(labels, 10).float()
+    for _ in range(steps):
+        weight = delta_rule(weight, activity(train), targets, 0.5)
+    return accuracy((activity(x) @ weight.T).argmax(-1), y)
+
+
+@experiment(
+    paper=("noprop", "collaborative-forward-forward", "auglocal", "action-in-mind-som", "rbm-dbn-tutorial"),
+    seeds=3,
+)
+def one_task(seed: int) -> dict[str, float]:
+    """Digits, width 64, 300 updates of 64: test accuracy of every method, at three depths, layer by layer.
+
+    Each method picks one of two settings on the validation set, with four layers.
+    """
+    data, options, result = flat_digits(), {"steps": 300, "seed": seed}, {}
+    x, y = data["test"]
+    for name, settings in NETWORKS.items():
+        builders = [partial(build, 4) for build in settings]
+        best, model = best_on_validation(builders, data, **options)
+        result[f"{name}_setting"] = best
+        for depth in DEPTHS:
+            torch.manual_seed(seed)
+            here = model if depth == 4 else learn(settings[best](depth), data["train"], **options)
+            torch.manual_seed(seed)
+            result[f"{name}_{depth}"] = accuracy(here.predict(x), y)
+            for i, score in enumerate(layer_accuracies(name, here, data), 1):
+                result[f"{name}_{depth}_layer_{i}"] = score
+    torch.manual_seed(seed)
+    result["boltzmann_8"] = boltzmann_stack(data, num_layers=8, steps=300)
+    result["boltzmann_1"] = boltzmann_stack(data, num_layers=1, steps=300)
+    result["map_1"] = labelled_map(data, steps=300, size=64)
+    return result
