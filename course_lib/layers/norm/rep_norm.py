@@ -1,13 +1,11 @@
 """A norm that folds away after training, and attention without a softmax."""
 
-from contextlib import AbstractContextManager, nullcontext
-
 import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.fx import Proxy
 
+from course_lib.layers._half import no_autocast, wide
 from course_lib.layers._shapes import (
     require_at_least,
     require_divides,
@@ -16,7 +14,6 @@ from course_lib.layers._shapes import (
     require_positive,
     require_width,
 )
-from course_lib.layers.norm._half import wide
 from course_lib.layers.norm.layer_norm import BatchNorm, LayerNorm
 from course_lib.registry import implements
 
@@ -238,13 +235,6 @@ def fold_rep_bn(norm: RepBN | ProgressiveRepBN, linear: nn.Linear) -> nn.Linear:
     return folded
 
 
-def _no_autocast(x: Tensor) -> AbstractContextManager:
-    """Products in their own precision; symbolic tracing has no device yet, and no autocast."""
-    if isinstance(x, Proxy) or not torch.is_autocast_enabled(x.device.type):
-        return nullcontext()
-    return torch.autocast(x.device.type, enabled=False)
-
-
 def simplified_linear_attention_naive(
     q: Float[Tensor, "b h t k"], k: Float[Tensor, "b h s k"], v: Float[Tensor, "b h s v"], eps: float = 1e-6
 ) -> Float[Tensor, "b h t v"]:
@@ -329,7 +319,7 @@ class SimplifiedLinearAttention(nn.Module):
         self, q: Float[Tensor, "b h t k"], k: Float[Tensor, "b h t k"], v: Float[Tensor, "b h t k"]
     ) -> Float[Tensor, "b h t k"]:
         """The kernel term alone, in the cheaper of its two orders."""
-        with _no_autocast(q):
+        with no_autocast(q):
             return self._attend(wide(q), wide(k), wide(v)).to(v.dtype)
 
     def _attend(
