@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from course_lib.data import load
+from course_lib.data.text import letter_pairs_loss
 from course_lib.layers.norm import TransformerBlock, entropic_overload_fraction, headwise_entropy
 from course_lib.measure import experiment
 from course_lib.models.transformers import GPT
@@ -42,14 +43,6 @@ def attention_entropy(model: GPT, tokens: Tensor) -> Tensor:
     return torch.stack(rows)
 
 
-def letter_pairs_loss(train: Tensor, tokens: Tensor, targets: Tensor, vocab_size: int) -> float:
-    """Nats a character of a model that knows how often each letter followed each other: attention unused."""
-    pairs = torch.bincount(train[:-1] * vocab_size + train[1:], minlength=vocab_size**2)
-    counts = pairs.reshape(vocab_size, vocab_size).double() + 0.1  # none impossible
-    log_share = (counts / counts.sum(1, keepdim=True)).log()
-    return F.nll_loss(log_share[tokens.flatten()], targets.flatten()).item()
-
-
 @experiment(paper="relu-revival", seeds=3)
 def norm_free(seed: int) -> dict[str, float]:
     """Character models after 400 steps of 16 lines of 32: norm ``none`` or ``pre``, then the activation.
@@ -60,7 +53,7 @@ def norm_free(seed: int) -> dict[str, float]:
     text = load("english")
     windows = text.validation.windows(32, limit=256)
     tokens, targets = windows.x, windows.y
-    result = {"pairs": letter_pairs_loss(text.train.tokens, tokens, targets, text.vocab_size)}
+    result = {"pairs": letter_pairs_loss(text.train, windows, text.vocab_size)}
     activations = {"gelu": nn.GELU, "relu": nn.ReLU, "leaky": LearnedLeakyReLU}
     for norm, name in (
         ("none", "gelu"),
