@@ -48,6 +48,32 @@ def require_positive(layer: str, **sizes: Any) -> None:
     require_at_least(1, layer, **sizes)
 
 
+def require_odd(layer: str, **sizes: Any) -> None:
+    """Raise unless every size is an odd integer of at least 1, as a window with a centre is.
+
+    >>> require_odd("PoolMixer", kernel_size=4)
+    Traceback (most recent call last):
+    ValueError: PoolMixer: kernel_size must be odd, so that it has a centre; got 4
+    """
+    require_positive(layer, **sizes)
+    for name, value in sizes.items():
+        if value % 2 == 0:
+            raise ValueError(f"{layer}: {name} must be odd, so that it has a centre; got {value}")
+
+
+def require_integer(layer: str, **values: Any) -> None:
+    """Raise unless every value is an integer, of either sign.
+
+    >>> require_integer("MixShift", shift=-2)
+    >>> require_integer("MixShift", shift=1.5)
+    Traceback (most recent call last):
+    TypeError: MixShift: shift must be an integer, got 1.5 (float)
+    """
+    for name, value in values.items():
+        if isinstance(value, (bool, Tensor)) or not hasattr(value, "__index__"):
+            raise TypeError(f"{layer}: {name} must be an integer, got {value!r} ({type(value).__name__})")
+
+
 def require_number(
     layer: str, low: float = -math.inf, high: float = math.inf, *, open_low: bool = False, **values: Any
 ) -> None:
@@ -127,6 +153,45 @@ def require_one_of(layer: str, options: Any, **value: Any) -> None:
         raise ValueError(f"{layer}: {name} must be one of {words}, got {seen!r}")
 
 
+def require_sequence(layer: str, length: int | None = None, **value: Any) -> None:
+    """Raise unless the value is a tuple or a list, of ``length`` entries where that is given.
+
+    >>> require_sequence("PoolFormer", 2, dims=(8,))
+    Traceback (most recent call last):
+    ValueError: PoolFormer: dims must have 2 entries, got (8,)
+    """
+    ((name, seen),) = value.items()
+    if not isinstance(seen, (tuple, list)):
+        raise TypeError(f"{layer}: {name} must be a tuple or a list, got {seen!r} ({type(seen).__name__})")
+    if length is not None and len(seen) != length:
+        raise ValueError(f"{layer}: {name} must have {length} entries, got {seen!r}")
+
+
+def require_module(layer: str, **modules: Any) -> None:
+    """Raise unless every value is a ``torch.nn.Module``.
+
+    >>> require_module("GridMixer", mixer=nn.ReLU)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    TypeError: GridMixer: mixer must be a torch.nn.Module, got <class '...ReLU'> (type)
+    """
+    for name, seen in modules.items():
+        if not isinstance(seen, nn.Module):
+            fits = f"{layer}: {name} must be a torch.nn.Module"
+            raise TypeError(f"{fits}, got {seen!r} ({type(seen).__name__})")
+
+
+def require_callable(layer: str, **factories: Any) -> None:
+    """Raise unless every value can be called, as a class or a function that builds a module can.
+
+    >>> require_callable("ResidualSublayer", norm_layer="LayerNorm")
+    Traceback (most recent call last):
+    TypeError: ResidualSublayer: norm_layer must be callable, got 'LayerNorm' (str)
+    """
+    for name, seen in factories.items():
+        if not callable(seen):
+            raise TypeError(f"{layer}: {name} must be callable, got {seen!r} ({type(seen).__name__})")
+
+
 def require_pair(layer: str, **value: Any) -> tuple[int, int]:
     """Two positive integers (rows, columns); one integer stands for both.
 
@@ -161,7 +226,7 @@ def require_real(x: Any, layer: nn.Module | str, *, name: str = "x", mixed: bool
         x: the input.
         layer: the layer, or its name where there are no parameters to agree with.
         name: of the input, for the message.
-        mixed: let another floating-point type than that of the parameters pass, as norms do.
+        mixed: let half precision pass beside float32 parameters, as torch's norms do.
 
     >>> require_real(torch.ones(2, dtype=torch.int64), nn.Linear(2, 2))  # doctest: +ELLIPSIS
     Traceback (most recent call last):
@@ -172,7 +237,8 @@ def require_real(x: Any, layer: nn.Module | str, *, name: str = "x", mixed: bool
     if not isinstance(x, Tensor):
         raise TypeError(f"{layer_name(layer)} expects {name} to be a tensor, got {type(x).__name__}")
     own = None if isinstance(layer, str) else _first_parameter(layer)
-    if own is None or mixed:
+    halves = mixed and own is not None and own.dtype == torch.float32
+    if own is None or (halves and x.dtype in (torch.float16, torch.bfloat16)):
         if not x.is_floating_point():
             raise TypeError(
                 f"{layer_name(layer)} expects {name} of real numbers, got {x.dtype}; "
@@ -252,13 +318,47 @@ for your width
 
 
 def require_image(
-    x: Any, channels: int | None, layer: nn.Module | str, *, name: str = "x", mixed: bool = False
+    x: Any,
+    channels: int | None,
+    layer: nn.Module | str,
+    *,
+    sides: tuple[int, int] | None = None,
+    multiple_of: int = 1,
+    name: str = "x",
+    mixed: bool = False,
 ) -> None:
-    """Raise unless x is ``(b, channels, i, j)``; None lets any number of channels pass."""
+    """Raise unless x is ``(b, channels, i, j)``; None lets any number of channels pass.
+
+    Args:
+        x: the input.
+        channels: on axis 1.
+        layer: the layer, or its name where there are no parameters to agree with.
+        sides: rows and columns, where only these fit.
+        multiple_of: what has to divide rows and columns.
+        name: of the input, for the message.
+        mixed: let half precision pass beside float32 parameters, as torch's norms do.
+
+    >>> require_image(torch.zeros(1, 2, 6, 5), 2, "Half(2)", multiple_of=2)
+    Traceback (most recent call last):
+    ValueError: Half(2) expects x (b, 2, i, j) with sides that 2 divides, got shape (1, 2, 6, 5); crop or \
+pad it
+    """
     sizes = {} if channels is None else {1: channels}
-    form = f"(b, {'c' if channels is None else channels}, i, j)"
+    rows, columns = ("i", "j") if sides is None else sides
+    sizes |= {} if sides is None else {2: sides[0], 3: sides[1]}
+    form = f"(b, {'c' if channels is None else channels}, {rows}, {columns})"
     hint = "put channels on axis 1, or build the layer for their number"
+    hint += "" if sides is None else " and these sides"
     _require_form(x, form, sizes, layer, name, mixed, hint)
+    if (
+        multiple_of > 1
+        and not isinstance(x, Proxy)
+        and (x.shape[2] % multiple_of or x.shape[3] % multiple_of)
+    ):
+        raise ValueError(
+            f"{layer_name(layer)} expects {name} {form} with sides that {multiple_of} divides, got shape "
+            f"{tuple(x.shape)}; crop or pad it"
+        )
 
 
 def require_signal(

@@ -111,7 +111,7 @@ def test_masked_patterns_are_not_stored_and_batches_are_fine():
 
 
 def test_hopfield_layer_equals_torchs_attention_whose_values_are_its_keys():
-    ours, peer = randomise(Hopfield(6, num_heads=2)), nn.MultiheadAttention(6, 2, batch_first=True).double()
+    ours, peer = randomise(Hopfield(6, 2)), nn.MultiheadAttention(6, 2, batch_first=True).double()
     with torch.no_grad():
         peer.in_proj_weight.copy_(torch.cat([ours.query.weight, ours.key.weight, ours.key.weight]))
         peer.in_proj_bias.copy_(torch.cat([ours.query.bias, ours.key.bias, ours.key.bias]))
@@ -130,7 +130,7 @@ def test_hopfield_layer_equals_torchs_attention_whose_values_are_its_keys():
 
 @pytest.mark.parametrize("steps", [1, 2, 5])
 def test_hopfield_layer_repeats_the_update_in_every_head(steps):
-    layer = randomise(Hopfield(6, num_heads=2, beta=1.3, steps=steps))
+    layer = randomise(Hopfield(6, 2, beta=1.3, steps=steps))
     states, patterns = torch.randn(1, 3, 6).double(), torch.randn(1, 5, 6).double()
     heads = []
     for part in (slice(0, 3), slice(3, 6)):
@@ -142,7 +142,7 @@ def test_hopfield_layer_repeats_the_update_in_every_head(steps):
 
 
 def test_hopfield_layer_ignores_masked_patterns():
-    layer = randomise(Hopfield(6, num_heads=2, steps=3))
+    layer = randomise(Hopfield(6, 2, steps=3))
     states, patterns = torch.randn(2, 3, 6).double(), torch.randn(2, 5, 6).double()
     mask = torch.tensor([True, True, False, True, False])
     torch.testing.assert_close(layer(states, patterns, mask=mask), layer(states, patterns[:, mask]))
@@ -150,8 +150,8 @@ def test_hopfield_layer_ignores_masked_patterns():
 
 def test_pooling_is_the_layer_with_states_that_are_learned():
     pool, layer = (
-        randomise(HopfieldPooling(6, num_heads=2, num_states=3, steps=2)),
-        randomise(Hopfield(6, num_heads=2, steps=2)),
+        randomise(HopfieldPooling(6, 2, num_states=3, steps=2)),
+        randomise(Hopfield(6, 2, steps=2)),
     )
     with torch.no_grad():  # unit vectors as input write the columns of the query matrix
         layer.key.load_state_dict(pool.key.state_dict())
@@ -167,7 +167,7 @@ def test_pooling_is_the_layer_with_states_that_are_learned():
 
 
 def test_pooling_does_not_depend_on_the_order_and_skips_padding():
-    pool, patterns = randomise(HopfieldPooling(6)), torch.randn(4, 5, 6).double()
+    pool, patterns = randomise(HopfieldPooling(6, 1)), torch.randn(4, 5, 6).double()
     torch.testing.assert_close(pool(patterns[:, torch.randperm(5)]), pool(patterns))
     padded = F.pad(patterns, (0, 0, 0, 2), value=100.0)
     mask = torch.tensor([True] * 5 + [False] * 2)
@@ -176,7 +176,7 @@ def test_pooling_does_not_depend_on_the_order_and_skips_padding():
 
 @pytest.mark.parametrize("steps", [1, 3])
 def test_lookup_equals_attention_over_its_memory(steps):
-    layer = randomise(HopfieldLookup(6, 7, num_heads=2, steps=steps, beta=0.9))
+    layer = randomise(HopfieldLookup(6, 2, 7, steps=steps, beta=0.9))
     x = torch.randn(2, 5, 6).double()
     heads = []
     for h, part in enumerate((slice(0, 3), slice(3, 6))):
@@ -193,7 +193,7 @@ def test_lookup_equals_attention_over_its_memory(steps):
 
 
 def test_symbolic_attention_is_a_lookup_without_an_output_matrix():
-    symbols, lookup = randomise(SymbolicAttention(6, 2, 7)), randomise(HopfieldLookup(6, 7, num_heads=2))
+    symbols, lookup = randomise(SymbolicAttention(6, 2, 7)), randomise(HopfieldLookup(6, 2, 7))
     with torch.no_grad():
         lookup.query.load_state_dict(symbols.query.state_dict())
         lookup.patterns.copy_(symbols.templates)
@@ -206,7 +206,7 @@ def test_symbolic_attention_is_a_lookup_without_an_output_matrix():
 
 def test_learned_memories_start_standard_normal():
     torch.manual_seed(0)
-    lookup, pool = HopfieldLookup(32, 200, num_heads=2), HopfieldPooling(32, num_states=100)
+    lookup, pool = HopfieldLookup(32, 2, 200), HopfieldPooling(32, 1, num_states=100)
     for parameter in (lookup.patterns, lookup.values, pool.states):
         assert parameter.std().item() == pytest.approx(1.0, abs=0.05)
         assert parameter.mean().item() == pytest.approx(0.0, abs=0.05)
@@ -218,17 +218,17 @@ def test_learned_memories_start_standard_normal():
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: hopfield_update(*memory(), beta=0.0), "beta must be positive, got 0.0"),
-        (lambda: hopfield_energy(*memory(), beta=-1.0), "beta must be positive"),
-        (lambda: Hopfield(6, beta=float("nan")), "beta must be positive, got nan"),
-        (lambda: Hopfield(6, num_heads=4), "4 heads do not divide dim=6"),
-        (lambda: Hopfield(6, steps=0), "at least one update"),
-        (lambda: HopfieldPooling(6, num_states=0), "at least one state"),
-        (lambda: HopfieldLookup(6, 0), "at least one pattern"),
-        (lambda: Hopfield(6)(torch.randn(2, 3, 5)), "5"),
-        (lambda: Hopfield(6)(torch.randn(2, 3, 6), torch.randn(2, 3, 7)), "7"),
-        (lambda: HopfieldLookup(6, 2)(torch.randn(3, 6)), r"\(b, t, 6\)"),
-        (lambda: HopfieldPooling(6)(torch.randn(2, 3, 7)), "7"),
+        (lambda: hopfield_update(*memory(), beta=0.0), "beta must be a finite number above 0, got 0.0"),
+        (lambda: hopfield_energy(*memory(), beta=-1.0), "hopfield_energy: beta must be"),
+        (lambda: Hopfield(6, 1, beta=float("nan")), "beta must be a finite number above 0, got nan"),
+        (lambda: Hopfield(6, 4), "num_heads=4 does not divide dim=6"),
+        (lambda: Hopfield(6, 1, steps=0), "steps must be"),
+        (lambda: HopfieldPooling(6, 1, num_states=0), "num_states must be"),
+        (lambda: HopfieldLookup(6, 1, 0), "num_patterns must be"),
+        (lambda: Hopfield(6, 1)(torch.randn(2, 3, 5)), "5"),
+        (lambda: Hopfield(6, 1)(torch.randn(2, 3, 6), torch.randn(2, 3, 7)), "7"),
+        (lambda: HopfieldLookup(6, 1, 2)(torch.randn(3, 6)), r"\(b, t, 6\)"),
+        (lambda: HopfieldPooling(6, 1)(torch.randn(2, 3, 7)), "7"),
     ],
 )
 def test_bad_input_is_refused(build, message):

@@ -23,8 +23,8 @@ def parts(layer, x):
     v = layer.norm_value(layer.value(x).flatten(0, 1)).view(*x.shape[:2], -1)
     return (
         rearrange(q, "b t (h k) -> b h t k", h=layer.num_heads),
-        rearrange(layer.key(x), "b s (u k) -> b u s k", u=layer.depth),
-        rearrange(v, "b s (u v) -> b u s v", u=layer.depth),
+        rearrange(layer.key(x), "b s (u k) -> b u s k", u=layer.intra_depth),
+        rearrange(v, "b s (u v) -> b u s v", u=layer.intra_depth),
     )
 
 
@@ -58,7 +58,7 @@ GRIDS = [((5,), None), ((2, 3), None), ((3, 2), 3), ((7,), 3), ((1, 1), None), (
 @pytest.mark.parametrize(("grid", "window"), GRIDS, ids=str)
 @pytest.mark.parametrize("depth", [1, 2])
 def test_layer_equals_the_loop_over_the_context(grid, window, depth):
-    layer = settle(LambdaLayer(6, grid, num_heads=2, key_dim=4, depth=depth, window=window))
+    layer = settle(LambdaLayer(6, 2, grid=grid, key_dim=4, intra_depth=depth, kernel_size=window))
     x = torch.randn(2, torch.Size(grid).numel(), 6).double()
     q, k, v = parts(layer, x)
     for b in range(2):
@@ -83,7 +83,7 @@ def test_naive_form_equals_two_matrix_products_in_value_and_gradients():
 
 
 def test_content_alone_is_linear_attention_with_softmaxed_keys():
-    layer = settle(LambdaLayer(6, (2, 3), num_heads=2, key_dim=4, position=False))
+    layer = settle(LambdaLayer(6, 2, grid=(2, 3), key_dim=4, position=False))
     x = torch.randn(2, 6, 6).double()
     q, k, v = parts(layer, x)
     weights = q @ k.softmax(2).mT  # (b, h, t, s): never built by the layer
@@ -91,7 +91,7 @@ def test_content_alone_is_linear_attention_with_softmaxed_keys():
 
 
 def test_position_lambdas_of_a_window_are_a_convolution_per_value_channel():
-    layer = settle(LambdaLayer(6, (4, 5), num_heads=2, key_dim=4, window=3))
+    layer = settle(LambdaLayer(6, 2, grid=(4, 5), key_dim=4, kernel_size=3))
     v = torch.randn(2, 1, 20, 3).double()
     lambdas = layer.position_lambdas(v)
     for channel in range(3):
@@ -101,8 +101,8 @@ def test_position_lambdas_of_a_window_are_a_convolution_per_value_channel():
 
 
 def test_the_whole_grid_is_the_window_that_reaches_everything():
-    whole = settle(LambdaLayer(6, (4, 4), num_heads=2, key_dim=3))
-    window = LambdaLayer(6, (4, 4), num_heads=2, key_dim=3, window=7).double().eval()
+    whole = settle(LambdaLayer(6, 2, grid=(4, 4), key_dim=3))
+    window = LambdaLayer(6, 2, grid=(4, 4), key_dim=3, kernel_size=7).double().eval()
     window.load_state_dict(whole.state_dict())
     x = torch.randn(2, 16, 6).double()
     y, dx, gradients = layer_gradients(whole, x)
@@ -122,7 +122,7 @@ def copy_to_peer(ours, peer, names):
 @pytest.mark.parametrize("window", [None, 3])
 @pytest.mark.parametrize("depth", [1, 3])
 def test_layer_equals_lambda_networks(window, depth):
-    ours = settle(LambdaLayer(8, (3, 3), num_heads=2, key_dim=4, depth=depth, window=window))
+    ours = settle(LambdaLayer(8, 2, grid=(3, 3), key_dim=4, intra_depth=depth, kernel_size=window))
     size = {"n": 3} if window is None else {"r": window}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch.meshgrid, about its default
@@ -144,7 +144,7 @@ def test_layer_equals_lambda_networks(window, depth):
 
 @pytest.mark.parametrize("window", [None, 3])
 def test_layer_equals_timm(window):
-    ours = settle(LambdaLayer(8, (3, 3), num_heads=2, key_dim=4, window=window))
+    ours = settle(LambdaLayer(8, 2, grid=(3, 3), key_dim=4, kernel_size=window))
     peer = timm_layers().lambda_layer.LambdaLayer(8, feat_size=(3, 3), num_heads=2, dim_head=4, r=window)
     peer.double()
     with torch.no_grad():
@@ -163,14 +163,14 @@ def test_layer_equals_timm(window):
 
 def test_only_positions_break_the_symmetry_under_permutations():
     x, order = torch.randn(2, 9, 8).double(), torch.randperm(9)
-    content = settle(LambdaLayer(8, (3, 3), num_heads=2, position=False))
+    content = settle(LambdaLayer(8, 2, grid=(3, 3), position=False))
     torch.testing.assert_close(content(x[:, order]), content(x)[:, order])
-    full = settle(LambdaLayer(8, (3, 3), num_heads=2))
+    full = settle(LambdaLayer(8, 2, grid=(3, 3)))
     assert (full(x[:, order]) - full(x)[:, order]).abs().max() > 0.1
 
 
 def test_queries_and_values_are_normalised_over_batch_and_positions_in_training():
-    layer = LambdaLayer(6, (3, 2), num_heads=2, key_dim=4).double()
+    layer = LambdaLayer(6, 2, grid=(3, 2), key_dim=4).double()
     nn.init.normal_(layer.query.weight)
     q, _, v = parts(layer.train(), 5 + 3 * torch.randn(4, 6, 6).double())
     for normalised, channels in ((q, 8), (v, 3)):
@@ -185,7 +185,7 @@ def test_what_backward_keeps_of_the_positions_does_not_grow_with_the_batch():
     """An attention map has b h t s entries; here t s belongs to the parameters, shared by all examples."""
     kept = []
     for position in (False, True):
-        layer = LambdaLayer(8, (8, 8), num_heads=2, key_dim=4, position=position)
+        layer = LambdaLayer(8, 2, grid=(8, 8), key_dim=4, position=position)
         x = torch.randn(16, 64, 8)
         bytes_of = [saved_bytes(lambda: layer(x[:b])) for b in (8, 16)]  # noqa: B023
         kept.append(bytes_of[1] - bytes_of[0])
@@ -196,7 +196,7 @@ def test_what_backward_keeps_of_the_positions_does_not_grow_with_the_batch():
 
 
 def test_no_attention_score_is_computed():
-    layer = LambdaLayer(8, (4, 4), num_heads=2, key_dim=4)
+    layer = LambdaLayer(8, 2, grid=(4, 4), key_dim=4)
     x = torch.randn(2, 16, 8)
     assert attention_scores(lambda: layer(x)) == 2 * 16 * 4  # the keys' own softmax: t k, not t t
 
@@ -204,7 +204,7 @@ def test_no_attention_score_is_computed():
 @pytest.mark.parametrize("window", [None, 5])
 def test_output_starts_at_unit_scale(window):
     torch.manual_seed(0)
-    layer = LambdaLayer(32, (8, 8), num_heads=4, window=window)
+    layer = LambdaLayer(32, 4, grid=(8, 8), kernel_size=window)
     y = layer(torch.randn(16, 64, 32))
     assert 0.5 < y.std().item() < 2.0
     visible = 64 if window is None else 25
@@ -214,24 +214,15 @@ def test_output_starts_at_unit_scale(window):
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: LambdaLayer(6, (2, 3)), "4 heads do not divide dim=6"),
-        (lambda: LambdaLayer(8, (2, 3, 4)), "rows, columns"),
-        (lambda: LambdaLayer(8, (0, 3)), "positive sizes"),
-        (lambda: LambdaLayer(8, (3, 3), window=4), "odd and positive"),
-        (lambda: LambdaLayer(8, (3, 3), window=3, position=False), "would ignore it"),
-        (lambda: LambdaLayer(8, (2, 3))(torch.randn(2, 7, 8)), "6 tokens, got 7"),
-        (lambda: LambdaLayer(8, (2, 3))(torch.randn(2, 6, 9)), "9"),
+        (lambda: LambdaLayer(6, 4, grid=(2, 3)), "num_heads=4 does not divide dim=6"),
+        (lambda: LambdaLayer(8, 4, grid=(2, 3, 4)), "rows, columns"),
+        (lambda: LambdaLayer(8, 4, grid=(0, 3)), r"grid\[0\] must be"),
+        (lambda: LambdaLayer(8, 4, grid=(3, 3), kernel_size=4), "must be odd"),
+        (lambda: LambdaLayer(8, 4, grid=(3, 3), kernel_size=3, position=False), "ignores it"),
+        (lambda: LambdaLayer(8, 4, grid=(2, 3))(torch.randn(2, 7, 8)), r"grid of 2 x 3"),
+        (lambda: LambdaLayer(8, 4, grid=(2, 3))(torch.randn(2, 6, 9)), "9"),
     ],
 )
 def test_bad_input_is_refused(build, message):
     with as_installed(), pytest.raises(ValueError, match=message):
         build()
-
-
-def test_a_layer_built_without_memory_is_filled_by_reset_parameters():
-    """As large models are built: on the meta device, then given memory, then initialised."""
-    with torch.device("meta"):
-        layer = LambdaLayer(6, (2, 3), num_heads=2, key_dim=4)
-    layer.to_empty(device="cpu").reset_parameters()
-    assert torch.equal(layer.offsets, LambdaLayer(6, (2, 3), num_heads=2).offsets)
-    assert layer(torch.randn(2, 6, 6)).isfinite().all()

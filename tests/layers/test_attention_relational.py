@@ -178,17 +178,17 @@ def test_dual_attention_takes_symbols_of_your_own_and_a_mask():
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: RelationalAttention(6, 4), "4 heads do not divide dim=6"),
-        (lambda: RelationalAttention(6, 2, num_relations=0), "positive num_relations"),
+        (lambda: RelationalAttention(6, 4), "does not divide dim=6"),
+        (lambda: RelationalAttention(6, 2, num_relations=0), "num_relations must be"),
         (lambda: RelationalAttention(6, 2)(torch.randn(2, 5, 7), torch.randn(2, 5, 7)), "7"),
         (
             lambda: RelationalAttention(6, 2)(torch.randn(2, 5, 6), torch.randn(2, 4, 6)),
             "every token needs a symbol",
         ),
-        (lambda: SymbolicAttention(6, 2, 0), "at least one symbol"),
+        (lambda: SymbolicAttention(6, 2, 0), "num_symbols must be"),
         (lambda: SymbolicAttention(6, 2, 3)(torch.randn(2, 5, 7)), "7"),
-        (lambda: DualAttention(6, 0, 2), "heads of both kinds"),
-        (lambda: DualAttention(6, 2, 2), "4 heads do not divide dim=6"),
+        (lambda: DualAttention(6, 0, 2), "num_sensory_heads must be"),
+        (lambda: DualAttention(6, 2, 2), "does not divide dim=6"),
         (lambda: DualAttention(8, 2, 2)(torch.randn(2, 5, 7)), "7"),
     ],
 )

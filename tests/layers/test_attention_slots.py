@@ -221,16 +221,16 @@ def test_label_attention_starts_xavier_normal():
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: AllAttention(6, 2, -1), "num_slots=-1"),
+        (lambda: AllAttention(6, 2, -1), "num_slots must be"),
         (lambda: AllAttention(6, 2, 3, num_positions=4), "needs causal=True"),
         (
             lambda: AllAttention(6, 2, 3, num_positions=4, causal=True)(torch.randn(1, 5, 6)),
             "5 tokens exceed num_positions=4",
         ),
         (lambda: AllAttention(6, 2, 3)(torch.randn(1, 5, 7)), "7"),
-        (lambda: AllAttentionBlock(6, 4, 3), "4 heads do not divide dim=6"),
-        (lambda: LabelAttention(6, 0, 4), "num_labels >= 1"),
-        (lambda: LabelAttention(6, 3, 1), "label_dim >= 2"),
+        (lambda: AllAttentionBlock(6, 4, 3), "AllAttentionBlock: num_heads=4 does not divide dim=6"),
+        (lambda: LabelAttention(6, 0, 4), "num_labels must be"),
+        (lambda: LabelAttention(6, 3, 1), "label_dim must be an integer of at least 2"),
         (lambda: LabelAttention(6, 3, 4)(torch.randn(1, 5, 7)), "7"),
         (lambda: LabelAttention(6, 3, 4)(torch.randn(5, 6)), r"\(b, t, 6\)"),
     ],

@@ -188,9 +188,9 @@ def test_the_model_is_given_back_as_it_was_even_after_an_error():
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: SubsampledAttention(6, 2, 0), "rate=0"),
-        (lambda: SubsampledAttention(6, 2, 2, locality=-1.0), "width in tokens"),
-        (lambda: local_shuffle(1, 3, -1.0), "negative"),
+        (lambda: SubsampledAttention(6, 2, 0), "rate must be"),
+        (lambda: SubsampledAttention(6, 2, 2, locality=-1.0), "locality must be"),
+        (lambda: local_shuffle(1, 3, -1.0), "width must be"),
         (lambda: SubsampledAttention(6, 2, 2)(torch.randn(2, 5, 6), return_weights=True), r"\.eval\(\)"),
         (
             lambda: SubsampledAttention(6, 2, 2)(torch.randn(2, 5, 6), mask=torch.ones(5, 5) > 0),

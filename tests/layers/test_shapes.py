@@ -10,16 +10,21 @@ from torch import nn
 from course_lib.layers import _shapes
 from course_lib.layers._shapes import (
     require_at_least,
+    require_callable,
     require_divides,
     require_eps,
     require_fraction,
     require_grid,
     require_image,
+    require_integer,
+    require_module,
     require_number,
+    require_odd,
     require_one_of,
     require_pair,
     require_positive,
     require_real,
+    require_sequence,
     require_signal,
     require_tokens,
     require_width,
@@ -92,12 +97,59 @@ def test_pairs_are_one_integer_or_two():
         require_pair("Toy", grid=1.5)
 
 
+def test_integers_may_have_either_sign():
+    require_integer("Toy", shift=-2, other=np.int64(0))
+    for value in (1.5, "1", True, None, torch.tensor(1)):
+        with pytest.raises(TypeError, match=r"^Toy: shift must be an integer, got .*\(\w+\)$"):
+            require_integer("Toy", shift=value)
+
+
+def test_windows_with_a_centre_are_odd():
+    require_odd("Toy", kernel_size=1, other=7)
+    for value in (0, -1, 2):
+        with pytest.raises(ValueError, match=rf"^Toy: kernel_size must be .*, got {value}$|; got {value}$"):
+            require_odd("Toy", kernel_size=value)
+    with pytest.raises(TypeError, match=r"^Toy: kernel_size must be an integer"):
+        require_odd("Toy", kernel_size=3.0)
+
+
+def test_sequences_have_their_length():
+    require_sequence("Toy", dims=[1, 2, 3])
+    require_sequence("Toy", 2, dims=(1, 2))
+    with pytest.raises(ValueError, match=r"^Toy: dims must have 2 entries, got \[1, 2, 3\]$"):
+        require_sequence("Toy", 2, dims=[1, 2, 3])
+    for value in (1, "ab", torch.ones(2), None):
+        with pytest.raises(TypeError, match=r"^Toy: dims must be a tuple or a list, got "):
+            require_sequence("Toy", dims=value)
+
+
+def test_modules_and_what_builds_them():
+    require_module("Toy", mixer=nn.ReLU())
+    require_callable("Toy", norm_layer=nn.LayerNorm)
+    for value in (nn.ReLU, 1, "x", None):
+        with pytest.raises(TypeError, match=r"^Toy: mixer must be a torch\.nn\.Module, got "):
+            require_module("Toy", mixer=value)
+    for value in (1, "x", None):
+        with pytest.raises(TypeError, match=r"^Toy: norm_layer must be callable, got "):
+            require_callable("Toy", norm_layer=value)
+
+
 LAYER = nn.Linear(4, 4)
 FORMS = {
     "width": (lambda x: require_width(x, 4, LAYER), (2, 4), [(2, 5), ()]),
     "axis": (lambda x: require_width(x, 4, LAYER, axis=1), (2, 4, 3), [(2, 5, 3), (4,)]),
     "tokens": (lambda x: require_tokens(x, 4, LAYER), (2, 3, 4), [(3, 4), (2, 3, 5), (1, 2, 3, 4)]),
     "image": (lambda x: require_image(x, 4, LAYER), (2, 4, 3, 3), [(4, 3, 3), (2, 5, 3, 3)]),
+    "sides": (
+        lambda x: require_image(x, 4, LAYER, sides=(3, 5)),
+        (2, 4, 3, 5),
+        [(2, 4, 5, 3), (2, 4, 3, 4), (2, 5, 3, 5)],
+    ),
+    "multiple": (
+        lambda x: require_image(x, 4, LAYER, multiple_of=2),
+        (2, 4, 6, 4),
+        [(2, 4, 6, 5), (2, 4, 5, 4), (2, 3, 6, 4)],
+    ),
     "any image": (lambda x: require_image(x, None, LAYER), (2, 9, 3, 3), [(9, 3, 3)]),
     "signal": (lambda x: require_signal(x, 4, LAYER), (2, 4, 7), [(4, 7), (2, 5, 7), (2, 4, 7, 1)]),
     "any signal": (lambda x: require_signal(x, None, LAYER), (2, 9, 7), [(4, 7)]),
@@ -132,8 +184,11 @@ def test_autocast_and_mixed_precision_may_differ_from_the_parameters():
     require_width(half.double(), 4, "layer_norm")
     with pytest.raises(TypeError, match=r"layer_norm expects x of real numbers, got torch\.int64"):
         require_width(half.long(), 4, "layer_norm")
-    with pytest.raises(TypeError, match="of real numbers"):
-        require_real(half.long(), LAYER, mixed=True)
+    for other in (half.long(), half.double(), half.to(torch.complex64)):
+        with pytest.raises(TypeError, match=r"of torch\.float32"):
+            require_real(other, LAYER, mixed=True)
+    with pytest.raises(TypeError, match=r"of torch\.float64"):
+        require_real(half, nn.Linear(4, 4, dtype=torch.float64), mixed=True)
 
 
 def test_the_type_of_a_layer_is_that_of_its_first_real_parameter():

@@ -11,14 +11,6 @@ from torch.nn import functional as F
 from course_lib.counting import recording
 from course_lib.registry import implements
 
-__all__ = [
-    "attention_scores",
-    "attention_weights",
-    "causal_mask",
-    "scaled_dot_product",
-    "scaled_dot_product_naive",
-]
-
 Mask = Bool[Tensor, "..."] | Float[Tensor, "..."]
 
 
@@ -74,20 +66,22 @@ def attention_weights(
     see no source at all has the weight zero everywhere.
 
     Raises:
-        ValueError: for heads, widths or a mask that do not fit.
+        ValueError: for heads, widths or a mask that do not fit; also a mask of integers, which could be meant
+            either way.
+        TypeError: for anything but real numbers of one dtype.
 
     >>> attention_weights(torch.ones(1, 2, 4), torch.ones(1, 2, 4), causal=True)
     tensor([[[1.0000, 0.0000],
              [0.5000, 0.5000]]])
     """
-    _require_fit(q, k, mask)
+    _require_fit("attention_weights", q, k, mask)
     heads, queries, width = q.shape[-3:]
     scale = width**-0.5 if scale is None else scale
     scores = scale * q @ _per_head(k, heads).mT  # (*b, h, t, s)
     if causal:
         scores = scores.masked_fill(~causal_mask(queries, k.shape[-2], device=q.device), -torch.inf)
     if mask is not None:
-        scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
+        scores = masked(scores, mask)
     blind = (scores == -torch.inf).all(-1, keepdim=True)  # softmax would divide 0 by 0
     return scores.masked_fill(blind, 0.0).softmax(-1).masked_fill(blind, 0.0)
 
@@ -140,7 +134,9 @@ def scaled_dot_product(
     Shape: ``(*b, h, t, d)``, ``(*b, g, s, d)``, ``(*b, g, s, v)`` to ``(*b, h, t, v)``.
 
     Raises:
-        ValueError: for heads, widths or a mask that do not fit.
+        ValueError: for heads, widths or a mask that do not fit; also a mask of integers, which could be meant
+            either way.
+        TypeError: for anything but real numbers of one dtype.
 
     Paper: Fast Transformer Decoding: One Write-Head is All You Need - https://arxiv.org/abs/1911.02150
 
@@ -152,13 +148,14 @@ def scaled_dot_product(
     >>> scaled_dot_product(q, k, v).shape
     torch.Size([4, 3, 7])
     """
-    _require_fit(q, k, mask, v)
+    _require_fit("scaled_dot_product", q, k, mask, v)
     (heads, queries, width), (groups, sources) = q.shape[-3:], k.shape[-3:-1]
     if mask is None and not (causal and queries > 1):
         rows = q.reshape(*q.shape[:-3], groups, heads // groups * queries, width)
         y = F.scaled_dot_product_attention(rows, k, v, dropout_p=dropout, scale=scale)
         return y.reshape(*q.shape[:-1], v.shape[-1])
-    shared = {"dropout_p": dropout, "scale": scale, "enable_gqa": groups != heads}
+    # bool(): under torch.jit.trace sizes are tensors
+    shared = {"dropout_p": dropout, "scale": scale, "enable_gqa": bool(groups != heads)}
     if mask is None and queries == sources:
         return F.scaled_dot_product_attention(q, k, v, is_causal=True, **shared)
     if causal:
@@ -167,6 +164,7 @@ def scaled_dot_product(
             mask = visible if mask is None else visible & mask
         else:
             mask = mask.masked_fill(~visible, -torch.inf)
+    mask = mask if mask.dtype in (torch.bool, torch.float32) else mask.to(q.dtype)  # what torch takes
     return F.scaled_dot_product_attention(q, k, v, attn_mask=torch.atleast_2d(mask), **shared)
 
 
@@ -199,24 +197,56 @@ def _shapes(q: Tensor, k: Tensor, v: Tensor | None) -> str:
     return f"queries {tuple(q.shape)}, keys {tuple(k.shape)}{values}"
 
 
-def _require_fit(q: Tensor, k: Tensor, mask: Tensor | None, v: Tensor | None = None) -> None:
+def _require_fit(name: str, q: Tensor, k: Tensor, mask: Tensor | None, v: Tensor | None = None) -> None:
+    _require_numbers(name, q, k, v)
+    if torch.jit.is_tracing():  # sizes are tensors there, and every comparison would be a warning
+        return
     if min(q.ndim, k.ndim) < 3 or q.shape[:-3] != k.shape[:-3] or q.shape[-1] != k.shape[-1]:
         raise ValueError(
-            f"expected (*b, h, t, d) and (*b, g, s, d) with equal b and d, got {_shapes(q, k, v)}"
+            f"{name}: expected (*b, h, t, d) and (*b, g, s, d) with equal b and d, got {_shapes(q, k, v)}"
         )
-    if q.shape[-3] % k.shape[-3]:
+    if k.shape[-3] < 1 or q.shape[-3] % k.shape[-3]:
         raise ValueError(
-            f"{k.shape[-3]} key heads do not divide {q.shape[-3]} query heads: {_shapes(q, k, v)}"
+            f"{name}: {k.shape[-3]} key heads do not divide {q.shape[-3]} query heads: {_shapes(q, k, v)}"
         )
     if v is not None and v.shape[:-1] != k.shape[:-1]:
-        raise ValueError(f"every key needs one value, got {_shapes(q, k, v)}")
-    if mask is not None:
-        wanted = (*q.shape[:-1], k.shape[-2])
-        try:
-            fits = torch.broadcast_shapes(mask.shape, wanted) == wanted
-        except RuntimeError:
-            fits = False
-        if not fits:
-            raise ValueError(
-                f"a mask of shape {tuple(mask.shape)} does not broadcast to {wanted} = (*b, h, t, s)"
-            )
+        raise ValueError(f"{name}: every key needs one value, got {_shapes(q, k, v)}")
+    require_mask(mask, (*q.shape[:-1], k.shape[-2]), name)
+
+
+def _require_numbers(name: str, q: Tensor, k: Tensor, v: Tensor | None) -> None:
+    for tensor in (q, k) if v is None else (q, k, v):
+        if not tensor.is_floating_point():
+            raise TypeError(f"{name}: expected real numbers, got {tensor.dtype}; convert them: .float()")
+        if tensor.device != q.device:
+            raise ValueError(f"{name}: queries are on {q.device}, keys or values on {tensor.device}")
+        if tensor.dtype != q.dtype and not torch.is_autocast_enabled(q.device.type):
+            raise TypeError(f"{name}: queries are {q.dtype}, keys or values {tensor.dtype}; convert one")
+
+
+def require_mask(mask: Any, scores: tuple[int, ...], layer: str) -> None:
+    """Raise unless a mask, if there is one, is bool or floating-point and broadcasts to the scores."""
+    if mask is None:
+        return
+    if not isinstance(mask, Tensor):
+        raise TypeError(f"{layer}: mask must be a tensor, got {type(mask).__name__}")
+    if mask.dtype != torch.bool and not mask.is_floating_point():
+        raise ValueError(
+            f"{layer}: mask must be bool (True: may look) or floating-point (added to the scores), got "
+            f"{mask.dtype}; for ones and zeros take mask.bool()"
+        )
+    try:
+        fits = torch.broadcast_shapes(mask.shape, scores) == scores
+    except RuntimeError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"{layer}: a mask of shape {tuple(mask.shape)} does not broadcast to {scores} = (*b, h, t, s)"
+        )
+
+
+def masked(scores: Tensor, mask: Mask) -> Tensor:
+    """Scores after a mask: minus infinity where a bool one is False, or with a floating-point one added."""
+    if mask.dtype == torch.bool:
+        return scores.masked_fill(~mask, -torch.inf)
+    return scores + mask.to(scores.dtype)

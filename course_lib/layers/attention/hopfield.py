@@ -7,18 +7,20 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from course_lib.layers.attention._common import head_width, require_tokens, reset_projections
+from course_lib.layers._shapes import (
+    require_number,
+    require_positive,
+    require_real,
+    require_tokens,
+    require_width,
+)
+from course_lib.layers.attention._common import head_width, reset_projections
 from course_lib.layers.attention.dot_product import Mask, attention_weights, scaled_dot_product
 from course_lib.registry import implements
 
-__all__ = [
-    "Hopfield",
-    "HopfieldLookup",
-    "HopfieldPooling",
-    "hopfield_energy",
-    "hopfield_update",
-    "hopfield_update_naive",
-]
+torch.fx.wrap("attention_weights")
+torch.fx.wrap("rearrange")
+torch.fx.wrap("scaled_dot_product")
 
 
 def hopfield_update_naive(
@@ -60,13 +62,14 @@ def hopfield_update(
 
     Raises:
         ValueError: if beta is not positive, or states and patterns do not fit.
+        TypeError: for anything but real numbers of one dtype.
 
     Paper: Hopfield Networks is All You Need - https://arxiv.org/abs/2008.02217
 
     >>> hopfield_update(torch.tensor([[1.0, 0.2]]), torch.eye(2), beta=10.0).round(decimals=3)
     tensor([[1., 0.]])
     """
-    _require_beta(beta)
+    _require_beta("hopfield_update", beta)
     one_head = patterns.unsqueeze(-3)
     mask = None if mask is None else torch.atleast_2d(mask).unsqueeze(-3)
     return scaled_dot_product(state.unsqueeze(-3), one_head, one_head, mask=mask, scale=beta).squeeze(-3)
@@ -92,14 +95,17 @@ def hopfield_energy(
     Shape: ``(*b, t, d)`` and ``(*b, s, d)`` to ``(*b, t)``.
 
     Raises:
-        ValueError: if beta is not positive.
+        ValueError: if beta is not positive, or states and patterns have another width.
+        TypeError: for anything but real numbers.
 
     Paper: Hopfield Networks is All You Need - https://arxiv.org/abs/2008.02217
 
     >>> hopfield_energy(torch.tensor([[1.0, 0.0], [0.5, 0.5]]), torch.eye(2), beta=10.0).round(decimals=2)
     tensor([0.0700, 0.2500])
     """
-    _require_beta(beta)
+    _require_beta("hopfield_energy", beta)
+    require_real(state, "hopfield_energy", name="state")
+    require_width(patterns, state.shape[-1], "hopfield_energy", name="patterns")
     scores = beta * state @ patterns.mT  # (*b, t, s)
     largest = patterns.square().sum(-1).amax(-1, keepdim=True)
     constants = math.log(patterns.shape[-2]) / beta + largest / 2
@@ -108,7 +114,7 @@ def hopfield_energy(
 
 @implements(
     "modern-hopfield",
-    example=lambda: (Hopfield(6, num_heads=2, steps=2), torch.randn(2, 3, 6), torch.randn(2, 5, 6)),
+    example=lambda: (Hopfield(6, 2, steps=2), torch.randn(2, 3, 6), torch.randn(2, 5, 6)),
 )
 class Hopfield(nn.Module):
     r"""Associate the input, as states, with a second input, as stored patterns.
@@ -124,12 +130,15 @@ class Hopfield(nn.Module):
         beta: inverse temperature, :math:`1/\sqrt{d_h}` unless given.
         steps: updates before the output projection; with one it is attention whose values are projected keys.
         bias: give the three projections a bias.
+        device: where the parameters live.
+        dtype: of the parameters.
 
     Shape: states ``(b, t, d)`` and patterns ``(b, s, d)``, the states themselves unless given, to
     ``(b, t, d)``; with ``return_weights=True`` also the weights of the last step ``(b, h, t, s)``.
 
     Raises:
         ValueError: for sizes that do not fit, no step or a beta that is not positive.
+        TypeError: for sizes that are no integers, or inputs of another dtype.
 
     Paper: Hopfield Networks is All You Need - https://arxiv.org/abs/2008.02217
 
@@ -137,27 +146,30 @@ class Hopfield(nn.Module):
     instead of a threshold, and the value and the output matrix, which follow each other without anything
     between, are one.
 
-    >>> Hopfield(6, num_heads=2)(torch.randn(2, 3, 6), torch.randn(2, 5, 6)).shape
+    >>> Hopfield(6, 2)(torch.randn(2, 3, 6), torch.randn(2, 5, 6)).shape
     torch.Size([2, 3, 6])
     """
 
     def __init__(
         self,
         dim: int,
+        num_heads: int,
         *,
-        num_heads: int = 1,
         head_dim: int | None = None,
         beta: float | None = None,
         steps: int = 1,
         bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        name, factory = type(self).__name__, {"device": device, "dtype": dtype}
         self.dim, self.num_heads = dim, num_heads
-        self.head_dim, self.beta, self.steps = _sizes(dim, num_heads, head_dim, beta, steps)
+        self.head_dim, self.beta, self.steps = _sizes(name, dim, num_heads, head_dim, beta, steps)
         width = num_heads * self.head_dim
-        self.query = nn.Linear(dim, width, bias=bias)
-        self.key = nn.Linear(dim, width, bias=bias)
-        self.out = nn.Linear(width, dim, bias=bias)
+        self.query = nn.Linear(dim, width, bias=bias, **factory)
+        self.key = nn.Linear(dim, width, bias=bias, **factory)
+        self.out = nn.Linear(width, dim, bias=bias, **factory)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -173,8 +185,8 @@ class Hopfield(nn.Module):
         return_weights: bool = False,
     ) -> Float[Tensor, "b t d"] | tuple[Float[Tensor, "b t d"], Float[Tensor, "b h t s"]]:
         patterns = states if patterns is None else patterns
-        require_tokens(states, self.dim, self)
-        require_tokens(patterns, self.dim, self)
+        require_tokens(states, self.dim, self, name="states")
+        require_tokens(patterns, self.dim, self, name="patterns")
         xi = rearrange(self.query(states), "b t (h e) -> b h t e", h=self.num_heads)
         x = rearrange(self.key(patterns), "b s (h e) -> b h s e", h=self.num_heads)
         xi, weights = _retrieve(xi, x, x, self.beta, self.steps, mask, return_weights)
@@ -185,9 +197,7 @@ class Hopfield(nn.Module):
         return f"{self.dim}, num_heads={self.num_heads}, beta={self.beta:.4g}, steps={self.steps}"
 
 
-@implements(
-    "modern-hopfield", example=lambda: (HopfieldPooling(6, num_heads=2, num_states=3), torch.randn(2, 5, 6))
-)
+@implements("modern-hopfield", example=lambda: (HopfieldPooling(6, 2, num_states=3), torch.randn(2, 5, 6)))
 class HopfieldPooling(nn.Module):
     r"""Summarise a set with learned states: the input is what is stored.
 
@@ -202,38 +212,43 @@ class HopfieldPooling(nn.Module):
         beta: inverse temperature, :math:`1/\sqrt{d_h}` unless given.
         steps: updates before the output projection.
         bias: give the two projections a bias.
+        device: where the parameters live.
+        dtype: of the parameters.
 
     Shape: patterns ``(b, s, d)`` to ``(b, t, d)``, whatever their order; with ``return_weights=True`` also
     the weights of the last step ``(b, h, t, s)``.
 
     Raises:
         ValueError: for sizes that do not fit, no step or a beta that is not positive.
+        TypeError: for sizes that are no integers, or inputs of another dtype.
 
     Paper: Hopfield Networks is All You Need - https://arxiv.org/abs/2008.02217
 
-    >>> HopfieldPooling(6, num_heads=2)(torch.randn(4, 5, 6)).shape
+    >>> HopfieldPooling(6, 2)(torch.randn(4, 5, 6)).shape
     torch.Size([4, 1, 6])
     """
 
     def __init__(
         self,
         dim: int,
+        num_heads: int,
         *,
-        num_heads: int = 1,
         num_states: int = 1,
         head_dim: int | None = None,
         beta: float | None = None,
         steps: int = 1,
         bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if num_states < 1:
-            raise ValueError(f"num_states={num_states}: at least one state is needed to pool")
+        name, factory = type(self).__name__, {"device": device, "dtype": dtype}
+        require_positive(name, num_states=num_states)
         self.dim, self.num_heads = dim, num_heads
-        self.head_dim, self.beta, self.steps = _sizes(dim, num_heads, head_dim, beta, steps)
-        self.states = nn.Parameter(torch.empty(num_heads, num_states, self.head_dim))
-        self.key = nn.Linear(dim, num_heads * self.head_dim, bias=bias)
-        self.out = nn.Linear(num_heads * self.head_dim, dim, bias=bias)
+        self.head_dim, self.beta, self.steps = _sizes(name, dim, num_heads, head_dim, beta, steps)
+        self.states = nn.Parameter(torch.empty(num_heads, num_states, self.head_dim, **factory))
+        self.key = nn.Linear(dim, num_heads * self.head_dim, bias=bias, **factory)
+        self.out = nn.Linear(num_heads * self.head_dim, dim, bias=bias, **factory)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -244,7 +259,7 @@ class HopfieldPooling(nn.Module):
     def forward(
         self, patterns: Float[Tensor, "b s d"], *, mask: Mask | None = None, return_weights: bool = False
     ) -> Float[Tensor, "b t d"] | tuple[Float[Tensor, "b t d"], Float[Tensor, "b h t s"]]:
-        require_tokens(patterns, self.dim, self)
+        require_tokens(patterns, self.dim, self, name="patterns")
         xi = self.states.expand(patterns.shape[0], -1, -1, -1)
         x = rearrange(self.key(patterns), "b s (h e) -> b h s e", h=self.num_heads)
         xi, weights = _retrieve(xi, x, x, self.beta, self.steps, mask, return_weights)
@@ -258,7 +273,7 @@ class HopfieldPooling(nn.Module):
 
 @implements(
     "modern-hopfield",
-    example=lambda: (HopfieldLookup(6, 7, num_heads=2), torch.randn(2, 5, 6)),
+    example=lambda: (HopfieldLookup(6, 2, 7), torch.randn(2, 5, 6)),
     permutation_equivariant=True,
 )
 class HopfieldLookup(nn.Module):
@@ -270,44 +285,49 @@ class HopfieldLookup(nn.Module):
 
     Args:
         dim: width d of states and output.
-        num_patterns: learned patterns N.
         num_heads: memories H, each in a subspace of its own.
+        num_patterns: learned patterns N.
         head_dim: width of a subspace, ``dim / num_heads`` unless given.
         beta: inverse temperature, :math:`1/\sqrt{d_h}` unless given.
         steps: look-ups; all but the last move the state among the patterns, the last reads the values.
         bias: give the two projections a bias.
+        device: where the parameters live.
+        dtype: of the parameters.
 
     Shape: states ``(b, t, d)`` to ``(b, t, d)``; with ``return_weights=True`` also ``(b, h, t, N)``.
 
     Raises:
         ValueError: for sizes that do not fit, no step or a beta that is not positive.
+        TypeError: for sizes that are no integers, or inputs of another dtype.
 
     Paper: Hopfield Networks is All You Need - https://arxiv.org/abs/2008.02217 (there ``HopfieldLayer``)
 
-    >>> HopfieldLookup(6, 7, num_heads=2)(torch.randn(2, 5, 6)).shape
+    >>> HopfieldLookup(6, 2, 7)(torch.randn(2, 5, 6)).shape
     torch.Size([2, 5, 6])
     """
 
     def __init__(
         self,
         dim: int,
+        num_heads: int,
         num_patterns: int,
         *,
-        num_heads: int = 1,
         head_dim: int | None = None,
         beta: float | None = None,
         steps: int = 1,
         bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if num_patterns < 1:
-            raise ValueError(f"num_patterns={num_patterns}: a memory needs at least one pattern")
+        name, factory = type(self).__name__, {"device": device, "dtype": dtype}
+        require_positive(name, num_patterns=num_patterns)
         self.dim, self.num_patterns, self.num_heads = dim, num_patterns, num_heads
-        self.head_dim, self.beta, self.steps = _sizes(dim, num_heads, head_dim, beta, steps)
-        self.query = nn.Linear(dim, num_heads * self.head_dim, bias=bias)
-        self.patterns = nn.Parameter(torch.empty(num_heads, num_patterns, self.head_dim))
-        self.values = nn.Parameter(torch.empty(num_heads, num_patterns, self.head_dim))
-        self.out = nn.Linear(num_heads * self.head_dim, dim, bias=bias)
+        self.head_dim, self.beta, self.steps = _sizes(name, dim, num_heads, head_dim, beta, steps)
+        self.query = nn.Linear(dim, num_heads * self.head_dim, bias=bias, **factory)
+        self.patterns = nn.Parameter(torch.empty(num_heads, num_patterns, self.head_dim, **factory))
+        self.values = nn.Parameter(torch.empty(num_heads, num_patterns, self.head_dim, **factory))
+        self.out = nn.Linear(num_heads * self.head_dim, dim, bias=bias, **factory)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -319,7 +339,7 @@ class HopfieldLookup(nn.Module):
     def forward(
         self, states: Float[Tensor, "b t d"], *, return_weights: bool = False
     ) -> Float[Tensor, "b t d"] | tuple[Float[Tensor, "b t d"], Float[Tensor, "b h t s"]]:
-        require_tokens(states, self.dim, self)
+        require_tokens(states, self.dim, self, name="states")
         xi = rearrange(self.query(states), "b t (h e) -> b h t e", h=self.num_heads)
         x, v = (memory.expand(states.shape[0], -1, -1, -1) for memory in (self.patterns, self.values))
         y, weights = _retrieve(xi, x, v, self.beta, self.steps, None, return_weights)
@@ -344,17 +364,15 @@ def _retrieve(
 
 
 def _sizes(
-    dim: int, num_heads: int, head_dim: int | None, beta: float | None, steps: int
+    layer: str, dim: int, num_heads: int, head_dim: int | None, beta: float | None, steps: int
 ) -> tuple[int, float, int]:
     """Width of a head, inverse temperature and steps, with their defaults and their errors."""
-    head_dim = head_width(dim, num_heads, head_dim)
-    if steps < 1:
-        raise ValueError(f"steps={steps}: retrieval takes at least one update")
+    head_dim = head_width(layer, dim, num_heads, head_dim)
+    require_positive(layer, steps=steps)
     beta = head_dim**-0.5 if beta is None else beta
-    _require_beta(beta)
+    _require_beta(layer, beta)
     return head_dim, beta, steps
 
 
-def _require_beta(beta: float) -> None:
-    if not beta > 0:
-        raise ValueError(f"beta must be positive, got {beta}; it is an inverse temperature")
+def _require_beta(layer: str, beta: float) -> None:
+    require_number(layer, 0, open_low=True, beta=beta)

@@ -5,11 +5,12 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from course_lib.layers.attention._common import require_tokens
+from course_lib.layers._shapes import require_at_least, require_fraction, require_positive, require_tokens
 from course_lib.layers.attention.dot_product import Mask, attention_weights
 from course_lib.registry import implements
 
-__all__ = ["LabelAttention"]
+torch.fx.wrap("attention_weights")
+torch.fx.wrap("rearrange")
 
 
 @implements(
@@ -34,11 +35,14 @@ class LabelAttention(nn.Module):
         label_dim: width p of a label's block in the output.
         head_dim: width of queries, keys and values, ``label_dim`` unless given.
         dropout: probability with which an entry of a context vector is dropped in training.
+        device: where the parameters live.
+        dtype: of the parameters.
 
     Shape: ``(b, t, d)`` to ``(b, t, L p)``; with ``return_weights=True`` also the weights ``(b, L, s)``.
 
     Raises:
         ValueError: for a wrong width, no label or blocks of width one (which their norm would set to zero).
+        TypeError: for sizes that are no integers, or an input of another dtype.
 
     Paper: Rethinking Self-Attention: Towards Interpretability in Neural Parsing - https://arxiv.org/abs/1911.03875
 
@@ -50,20 +54,30 @@ class LabelAttention(nn.Module):
     """
 
     def __init__(
-        self, dim: int, num_labels: int, label_dim: int, *, head_dim: int | None = None, dropout: float = 0.0
+        self,
+        dim: int,
+        num_labels: int,
+        label_dim: int,
+        *,
+        head_dim: int | None = None,
+        dropout: float = 0.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if num_labels < 1 or label_dim < 2:
-            raise ValueError(f"expected num_labels >= 1 and label_dim >= 2, got {num_labels} and {label_dim}")
+        name, factory = type(self).__name__, {"device": device, "dtype": dtype}
+        require_at_least(2, name, label_dim=label_dim)
         head_dim = label_dim if head_dim is None else head_dim
+        require_positive(name, dim=dim, num_labels=num_labels, head_dim=head_dim)
+        require_fraction(name, dropout=dropout)
         self.dim, self.num_labels, self.label_dim, self.head_dim = dim, num_labels, label_dim, head_dim
-        self.query = nn.Parameter(torch.empty(num_labels, head_dim))
-        self.key = nn.Linear(dim, num_labels * head_dim, bias=False)
-        self.value = nn.Linear(dim, num_labels * head_dim, bias=False)
-        self.out = nn.Linear(head_dim, dim, bias=False)
+        self.query = nn.Parameter(torch.empty(num_labels, head_dim, **factory))
+        self.key = nn.Linear(dim, num_labels * head_dim, bias=False, **factory)
+        self.value = nn.Linear(dim, num_labels * head_dim, bias=False, **factory)
+        self.out = nn.Linear(head_dim, dim, bias=False, **factory)
         self.dropout = nn.Dropout(dropout)
-        self.reduce = nn.Linear(dim, label_dim, bias=False)
-        self.norm = nn.LayerNorm(label_dim)
+        self.reduce = nn.Linear(dim, label_dim, bias=False, **factory)
+        self.norm = nn.LayerNorm(label_dim, **factory)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -76,6 +90,7 @@ class LabelAttention(nn.Module):
         self, x: Float[Tensor, "b s d"], *, mask: Mask | None = None
     ) -> tuple[Float[Tensor, "b l e"], Float[Tensor, "b l s"]]:
         """What every label finds in the sequence, before the shared projection, and where it looked."""
+        require_tokens(x, self.dim, self)
         q = self.query[None, :, None].expand(x.shape[0], -1, -1, -1)  # (b, l, 1, e)
         k, v = (rearrange(f(x), "b s (l e) -> b l s e", l=self.num_labels) for f in (self.key, self.value))
         weights = attention_weights(q, k, mask=mask)  # (b, l, 1, s): one row per label, few enough to keep
@@ -84,7 +99,6 @@ class LabelAttention(nn.Module):
     def forward(
         self, x: Float[Tensor, "b t d"], *, mask: Mask | None = None, return_weights: bool = False
     ) -> Float[Tensor, "b t p"] | tuple[Float[Tensor, "b t p"], Float[Tensor, "b l t"]]:
-        require_tokens(x, self.dim, self)
         contexts, weights = self.contexts(x, mask=mask)
         found = self.dropout(self.out(contexts))  # (b, l, d)
         y = self.norm(self.reduce(x[:, None] + found[:, :, None]))  # (b, l, t, p)

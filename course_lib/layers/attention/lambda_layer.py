@@ -8,10 +8,11 @@ from jaxtyping import Float
 from torch import Tensor, einsum, nn
 from torch.nn import functional as F
 
-from course_lib.layers.attention._common import require_tokens, reset_projections
+from course_lib.layers._shapes import require_divides, require_grid, require_positive, require_sequence
+from course_lib.layers.attention._common import reset_projections
 from course_lib.registry import implements
 
-__all__ = ["LambdaLayer", "lambda_layer_naive"]
+torch.fx.wrap("rearrange")
 
 
 def lambda_layer_naive(
@@ -39,7 +40,7 @@ def lambda_layer_naive(
 
 @implements(
     "lambda-networks",
-    example=lambda: (LambdaLayer(8, (2, 3), num_heads=2, key_dim=4), torch.randn(3, 6, 8)),
+    example=lambda: (LambdaLayer(8, 2, grid=(2, 3), key_dim=4), torch.randn(3, 6, 8)),
     mixes_batch=True,
 )
 class LambdaLayer(nn.Module):
@@ -54,53 +55,61 @@ class LambdaLayer(nn.Module):
 
     Args:
         dim: width d of input and output; values are d / H wide.
-        grid: size of the grid that the tokens form, row by row: ``(8, 8)``, or ``(64,)`` for a sequence.
         num_heads: query heads H.
+        grid: size of the grid that the tokens form, row by row: ``(8, 8)``, or ``(64,)`` for a sequence.
         key_dim: width of queries and keys.
-        depth: intra-depth u: so many keys and values per position, whose lambdas are added.
-        window: side of the square of neighbours (odd) to which the position lambdas are restricted; they
-            are then a convolution of the values. None: the whole grid.
+        intra_depth: u: so many keys and values per position, whose lambdas are added.
+        kernel_size: side of the square of neighbours (odd) to which the position lambdas are restricted;
+            they are then a convolution of the values. None: the whole grid.
         position: False leaves the position lambdas out, which gives linear attention.
+        device: where the parameters live.
+        dtype: of the parameters.
 
     Shape: ``(b, t, d)`` to ``(b, t, d)``, t = product of the grid.
 
     Raises:
         ValueError: for sizes that do not fit, or another number of tokens than the grid has.
+        TypeError: for sizes that are no integers, or an input of another dtype.
 
     Paper: LambdaNetworks: Modeling Long-Range Interactions Without Attention - https://arxiv.org/abs/2102.08602
 
     Differs from public codes: tokens ``(b, t, d)`` instead of images, no bias of the position lambdas, and
     :math:`e` starts so small that the output has unit scale.
 
-    >>> LambdaLayer(8, (2, 3), num_heads=2)(torch.randn(3, 6, 8)).shape
+    >>> LambdaLayer(8, 2, grid=(2, 3))(torch.randn(3, 6, 8)).shape
     torch.Size([3, 6, 8])
     """
 
     def __init__(
         self,
         dim: int,
-        grid: tuple[int, ...],
+        num_heads: int,
         *,
-        num_heads: int = 4,
+        grid: tuple[int, ...],
         key_dim: int = 16,
-        depth: int = 1,
-        window: int | None = None,
+        intra_depth: int = 1,
+        kernel_size: int | None = None,
         position: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        _require_sizes(dim, grid, num_heads, window, position)
-        self.dim, self.grid, self.num_heads, self.key_dim = dim, tuple(grid), num_heads, key_dim
-        self.depth, self.window = depth, window
+        name, factory = type(self).__name__, {"device": device, "dtype": dtype}
+        require_divides(name, dim=dim, num_heads=num_heads)
+        require_positive(name, key_dim=key_dim, intra_depth=intra_depth)
+        self.dim, self.num_heads, self.key_dim, self.intra_depth = dim, num_heads, key_dim, intra_depth
+        self.grid, self.kernel_size = _grid_and_kernel(name, grid, kernel_size, position)
         value_dim = dim // num_heads
-        self.query = nn.Linear(dim, num_heads * key_dim, bias=False)
-        self.key = nn.Linear(dim, depth * key_dim, bias=False)
-        self.value = nn.Linear(dim, depth * value_dim, bias=False)
-        self.norm_query = nn.BatchNorm1d(num_heads * key_dim)
-        self.norm_value = nn.BatchNorm1d(depth * value_dim)
-        reach = [2 * n - 1 if window is None else window for n in grid]  # offsets from -(n - 1) to n - 1
-        self.positions = nn.Parameter(torch.empty(key_dim, depth, *reach)) if position else None
-        if position and window is None:
-            self.register_buffer("offsets", torch.empty_like(_offsets(self.grid)), persistent=False)
+        self.query = nn.Linear(dim, num_heads * key_dim, bias=False, **factory)
+        self.key = nn.Linear(dim, intra_depth * key_dim, bias=False, **factory)
+        self.value = nn.Linear(dim, intra_depth * value_dim, bias=False, **factory)
+        self.norm_query = nn.BatchNorm1d(num_heads * key_dim, **factory)
+        self.norm_value = nn.BatchNorm1d(intra_depth * value_dim, **factory)
+        # offsets from -(n - 1) to n - 1, or those of the kernel
+        reach = [2 * n - 1 if kernel_size is None else kernel_size for n in self.grid]
+        self.positions = (
+            nn.Parameter(torch.empty(key_dim, intra_depth, *reach, **factory)) if position else None
+        )
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -110,59 +119,62 @@ class LambdaLayer(nn.Module):
         self.norm_value.reset_parameters()
         if self.positions is None:
             return
-        if self.window is None:
-            self.offsets.copy_(_offsets(self.grid))
-        visible = math.prod(self.grid if self.window is None else self.positions.shape[2:])
-        nn.init.normal_(self.positions, std=(self.key_dim * self.depth * visible) ** -0.5)
+        visible = math.prod(self.grid if self.kernel_size is None else self.positions.shape[2:])
+        nn.init.normal_(self.positions, std=(self.key_dim * self.intra_depth * visible) ** -0.5)
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
-        require_tokens(x, self.dim, self)
-        if x.shape[1] != math.prod(self.grid):
-            raise ValueError(f"a grid of {self.grid} has {math.prod(self.grid)} tokens, got {x.shape[1]}")
+        require_grid(x, (*self.grid, 1)[:2], self.dim, self)
         q, k, v = self.query(x), self.key(x), self.value(x)
         q, v = self.norm_query(q.flatten(0, 1)).view_as(q), self.norm_value(v.flatten(0, 1)).view_as(v)
         q = rearrange(q, "b t (h k) -> b h t k", h=self.num_heads)
-        k = rearrange(k, "b s (u k) -> b u s k", u=self.depth).softmax(dim=2)  # over the positions
-        v = rearrange(v, "b s (u v) -> b u s v", u=self.depth)
+        k = rearrange(k, "b s (u k) -> b u s k", u=self.intra_depth).softmax(dim=2)  # over the positions
+        v = rearrange(v, "b s (u v) -> b u s v", u=self.intra_depth)
         lambdas = einsum("busk,busv->bkv", k, v)[:, None]  # (b, 1, k, v): one map for all positions
         if self.positions is not None:
             lambdas = lambdas + self.position_lambdas(v)
-        y = einsum("bhtk,btkv->bthv", q, lambdas.expand(-1, x.shape[1], -1, -1))
+        y = einsum("bhtk,btkv->bthv", q, lambdas.expand(-1, q.shape[2], -1, -1))
         return rearrange(y, "b t h v -> b t (h v)")
 
     def position_lambdas(self, v: Float[Tensor, "b u s v"]) -> Float[Tensor, "b t k v"]:
         """One map per position: values weighted by e, which knows only the offset."""
-        if self.window is None:
-            e = self.positions.flatten(2)[..., self.offsets]  # (k, u, t, s), the same for every example
+        if self.kernel_size is None:
+            e = self.positions.flatten(2)[
+                ..., _offsets(self.grid, v.device)
+            ]  # (k, u, t, s), the same for every example
             return einsum("kuts,busv->btkv", e, v)
         convolve = {1: F.conv1d, 2: F.conv2d}[len(self.grid)]
         planes = rearrange(v, "b u s v -> (b v) u s").unflatten(-1, self.grid)
-        lambdas = convolve(planes, self.positions, padding=self.window // 2).flatten(2)
+        lambdas = convolve(planes, self.positions, padding=self.kernel_size // 2).flatten(2)
         return rearrange(lambdas, "(b v) k t -> b t k v", b=v.shape[0])
 
     def extra_repr(self) -> str:
         sizes = f"{self.dim}, grid={self.grid}, num_heads={self.num_heads}, key_dim={self.key_dim}"
-        return f"{sizes}, window={self.window}, position={self.positions is not None}"
+        return f"{sizes}, kernel_size={self.kernel_size}, position={self.positions is not None}"
 
 
-def _offsets(grid: tuple[int, ...]) -> Tensor:
+def _offsets(grid: tuple[int, ...], device: torch.device) -> Tensor:
     """For every pair (t, s) the place of the offset s - t in a flattened table of all offsets."""
-    places = torch.cartesian_prod(*(torch.arange(n) for n in grid)).reshape(-1, len(grid))  # (t, axes)
-    flat = torch.zeros(len(places), len(places), dtype=torch.long)
+    places = torch.cartesian_prod(*(torch.arange(n, device=device) for n in grid)).reshape(-1, len(grid))
+    tokens = math.prod(grid)
+    flat = torch.zeros(tokens, tokens, dtype=torch.long, device=device)
     for axis, n in enumerate(grid):
         shifted = places[None, :, axis] - places[:, None, axis] + n - 1  # from 0 to 2 n - 2
         flat = flat * (2 * n - 1) + shifted
     return flat
 
 
-def _require_sizes(
-    dim: int, grid: tuple[int, ...], num_heads: int, window: int | None, position: bool
-) -> None:
-    if num_heads < 1 or dim % num_heads:
-        raise ValueError(f"{num_heads} heads do not divide dim={dim}; values are dim / num_heads wide")
-    if len(grid) not in (1, 2) or min(grid) < 1:
-        raise ValueError(f"grid must be (n,) or (rows, columns) of positive sizes, got {grid}")
-    if window is not None and (window < 1 or window % 2 == 0):
-        raise ValueError(f"window must be odd and positive, so that it has a centre; got {window}")
-    if window is not None and not position:
-        raise ValueError("window restricts the position lambdas; position=False would ignore it")
+def _grid_and_kernel(
+    layer: str, grid: tuple[int, ...], kernel_size: int | None, position: bool
+) -> tuple[tuple[int, ...], int | None]:
+    require_sequence(layer, grid=grid)
+    if len(grid) not in (1, 2):
+        raise ValueError(f"{layer}: grid must be (n,) or (rows, columns), got {grid!r}")
+    require_positive(layer, **{f"grid[{axis}]": n for axis, n in enumerate(grid)})
+    if kernel_size is None:
+        return tuple(grid), None
+    require_positive(layer, kernel_size=kernel_size)
+    if kernel_size % 2 == 0:
+        raise ValueError(f"{layer}: kernel_size must be odd, so that it has a centre; got {kernel_size}")
+    if not position:
+        raise ValueError(f"{layer}: kernel_size restricts the position lambdas; position=False ignores it")
+    return tuple(grid), kernel_size

@@ -1,119 +1,23 @@
-"""Multi-head, grouped-query and multi-query attention, and the cache with which they decode."""
+"""Multi-head, grouped-query and multi-query attention."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_lib.layers.attention._common import head_width, require_tokens, reset_projections
-from course_lib.layers.attention.dot_product import Mask, attention_weights, scaled_dot_product
+from course_lib.layers._shapes import layer_name, require_divides, require_fraction, require_tokens
+from course_lib.layers.attention._common import head_width, reset_projections
+from course_lib.layers.attention.cache import KVCache, unchanged_on_error
+from course_lib.layers.attention.dot_product import (
+    Mask,
+    attention_weights,
+    require_mask,
+    scaled_dot_product,
+)
 from course_lib.registry import implements
 
-__all__ = ["GroupedQueryAttention", "KVCache", "MultiHeadAttention", "MultiQueryAttention", "kv_cache_bytes"]
-
-
-class KVCache:
-    """Keys and values of all tokens seen so far: what one attention layer keeps while it decodes.
-
-    Hand the same cache to the layer at every step; each call appends the new tokens and attends to all.
-    Memory is allocated by doubling, so that most steps copy nothing of the past.
-
-    Raises:
-        ValueError: if a gradient would have to flow through it, or if batch, heads or width change.
-
-    >>> layer, cache = MultiQueryAttention(16, 4, causal=True), KVCache()
-    >>> with torch.no_grad():
-    ...     steps = [layer(torch.randn(1, 1, 16), cache=cache) for _ in range(3)]
-    >>> len(cache), cache.keys.shape, cache.nbytes
-    (3, torch.Size([1, 1, 3, 4]), 96)
-    """
-
-    def __init__(self) -> None:
-        self._length = 0
-        self._buffers: tuple[Tensor, Tensor] | None = None
-
-    def append(
-        self, k: Float[Tensor, "b g t d"], v: Float[Tensor, "b g t v"]
-    ) -> tuple[Float[Tensor, "b g s d"], Float[Tensor, "b g s v"]]:
-        """Keep the newest keys and values; returns those of all tokens so far, oldest first."""
-        if torch.is_grad_enabled() and (k.requires_grad or v.requires_grad):
-            raise ValueError("a KVCache keeps no gradients; decode inside torch.no_grad()")
-        if self._buffers is None:
-            self._buffers = (k[..., :0, :], v[..., :0, :])
-        for name, new, old in zip(("keys", "values"), (k, v), self._buffers, strict=True):
-            if (new.shape[:2], new.shape[-1]) != (old.shape[:2], old.shape[-1]):
-                raise ValueError(
-                    f"the cache holds {name} of (b, g, *, d) = {tuple(old.shape)}, got {tuple(new.shape)}; "
-                    "use one new KVCache per layer and per batch"
-                )
-        start, self._length = self._length, self._length + k.shape[-2]
-        self._buffers = tuple(_grow(old, start, self._length) for old in self._buffers)
-        for new, buffer in zip((k, v), self._buffers, strict=True):
-            buffer[..., start : self._length, :] = new
-        return self.keys, self.values
-
-    @property
-    def keys(self) -> Float[Tensor, "b g s d"] | None:
-        """All keys so far, oldest first; None before the first step."""
-        return None if self._buffers is None else self._buffers[0][..., : self._length, :]
-
-    @property
-    def values(self) -> Float[Tensor, "b g s v"] | None:
-        """All values so far, oldest first; None before the first step."""
-        return None if self._buffers is None else self._buffers[1][..., : self._length, :]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the keys and values held, without the spare room."""
-        return 0 if self._buffers is None else self.keys.nbytes + self.values.nbytes
-
-    def __len__(self) -> int:
-        return self._length
-
-
-def _grow(buffer: Tensor, used: int, needed: int) -> Tensor:
-    """The same buffer, or one of twice the size if it is too short."""
-    if needed <= buffer.shape[-2]:
-        return buffer
-    larger = buffer.new_empty(*buffer.shape[:-2], max(needed, 2 * used), buffer.shape[-1])
-    larger[..., :used, :] = buffer[..., :used, :]
-    return larger
-
-
-@implements("multi-query-attention")
-def kv_cache_bytes(
-    length: int,
-    num_kv_heads: int,
-    head_dim: int,
-    *,
-    num_layers: int = 1,
-    batch_size: int = 1,
-    dtype: torch.dtype = torch.float32,
-) -> int:
-    r"""Bytes that a decoder keeps for its keys and values.
-
-    .. math:: 2 \cdot L \cdot B \cdot S \cdot G \cdot d_h \cdot \text{bytes per number}
-
-    Args:
-        length: tokens S in the cache.
-        num_kv_heads: key-value heads G: H for multi-head, 1 for multi-query attention.
-        head_dim: width of a head.
-        num_layers: layers L, each with a cache of its own.
-        batch_size: sequences B that are decoded together.
-        dtype: of keys and values.
-
-    Raises:
-        ValueError: for a negative size.
-
-    Paper: Fast Transformer Decoding: One Write-Head is All You Need - https://arxiv.org/abs/1911.02150
-
-    >>> kv_cache_bytes(4096, 8, 8), kv_cache_bytes(4096, 1, 8)
-    (2097152, 262144)
-    """
-    sizes = (length, num_kv_heads, head_dim, num_layers, batch_size)
-    if min(sizes) < 0:
-        raise ValueError(f"sizes cannot be negative, got {sizes} = (length, heads, head_dim, layers, batch)")
-    return 2 * length * num_kv_heads * head_dim * num_layers * batch_size * dtype.itemsize
+torch.fx.wrap("attention_weights")
+torch.fx.wrap("scaled_dot_product")
 
 
 @implements(
@@ -139,18 +43,22 @@ class MultiHeadAttention(nn.Module):
         causal: mask the future.
         bias: give queries, values and output a bias; for keys the softmax would cancel it.
         dropout: probability with which an attention weight is dropped in training.
+        device: where the parameters live.
+        dtype: of the parameters.
 
     Shape: ``(b, t, d)`` to ``(b, t, d)``; with ``return_weights=True`` also the weights ``(b, h, t, s)``.
 
     Raises:
-        ValueError: for sizes that do not fit, or options that exclude each other.
+        ValueError: for sizes or inputs that do not fit, or options that exclude each other.
+        TypeError: for sizes that are no integers, or inputs of another dtype.
 
     Paper: Fast Transformer Decoding: One Write-Head is All You Need - https://arxiv.org/abs/1911.02150 (its
     baseline; attention in heads is from https://arxiv.org/abs/1706.03762)
 
     Differs from ``torch.nn.MultiheadAttention``: batch first, weights per head and only on request, a causal
     flag, a cache for decoding; no bias of the keys, whose gradient would always be zero; each projection is
-    drawn Xavier-uniform by its own shape, where torch draws q, k and v as one matrix. Variants override
+    drawn Xavier-uniform by its own shape, where torch draws q, k and v as one matrix. The weights of torch's
+    layer are taken over by :func:`course_lib.models.transformers.foreign_state`. Variants override
     :meth:`project` (who makes q, k, v) or :meth:`attend` (how they meet).
 
     >>> y, weights = MultiHeadAttention(8, 2, causal=True)(torch.randn(1, 3, 8), return_weights=True)
@@ -168,18 +76,20 @@ class MultiHeadAttention(nn.Module):
         causal: bool = False,
         bias: bool = True,
         dropout: float = 0.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if not 0.0 <= dropout < 1.0:
-            raise ValueError(f"dropout must be at least 0 and below 1, got {dropout}")
+        factory = {"device": device, "dtype": dtype}
+        require_fraction(type(self).__name__, dropout=dropout)
         self.dim, self.num_heads, self.num_kv_heads = dim, num_heads, num_heads
-        self.head_dim = head_width(dim, num_heads, head_dim)
+        self.head_dim = head_width(type(self).__name__, dim, num_heads, head_dim)
         self.causal, self.dropout = causal, dropout
         width = num_heads * self.head_dim
-        self.query = nn.Linear(dim, width, bias=bias)
-        self.key = nn.Linear(dim, width, bias=False)  # q . b is the same for all keys: the softmax cancels it
-        self.value = nn.Linear(dim, width, bias=bias)
-        self.out = nn.Linear(width, dim, bias=bias)
+        self.query = nn.Linear(dim, width, bias=bias, **factory)
+        self.key = nn.Linear(dim, width, bias=False, **factory)  # a bias would add q . b to all scores alike
+        self.value = nn.Linear(dim, width, bias=bias, **factory)
+        self.out = nn.Linear(width, dim, bias=bias, **factory)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -215,22 +125,31 @@ class MultiHeadAttention(nn.Module):
     ) -> Float[Tensor, "b t d"] | tuple[Float[Tensor, "b t d"], Float[Tensor, "b h t _"]]:
         self._require_inputs(x, context, cache)
         q, k, v = self.project(x, x if context is None else context)
-        if cache is not None:
-            k, v = cache.append(k, v)
-        heads, weights = self.attend(q, k, v, mask=mask, return_weights=return_weights)
+        if mask is not None:
+            sources = k.shape[2] + (0 if cache is None else len(cache))
+            require_mask(mask, (*q.shape[:-1], sources), layer_name(self))
+        if cache is None:
+            heads, weights = self.attend(q, k, v, mask=mask, return_weights=return_weights)
+        else:
+            with unchanged_on_error(cache):
+                k, v = cache.append(k, v)
+                heads, weights = self.attend(q, k, v, mask=mask, return_weights=return_weights)
         y = self.out(heads.transpose(1, 2).flatten(2))
         return (y, weights) if return_weights else y
 
     def _require_inputs(self, x: Tensor, context: Tensor | None, cache: KVCache | None) -> None:
-        for tensor in (x,) if context is None else (x, context):
-            require_tokens(tensor, self.dim, self)
+        require_tokens(x, self.dim, self)
+        if context is not None:
+            require_tokens(context, self.dim, self, name="context")
         if self.causal and context is not None:
             raise ValueError(
-                "a causal layer compares positions of one sequence; build it with causal=False for a context"
+                f"{layer_name(self)} compares positions of one sequence; for a context build it with "
+                "causal=False"
             )
         if cache is not None and not self.causal:
             raise ValueError(
-                "a cache needs causal=True: without it, earlier tokens would have to see later ones"
+                f"{layer_name(self)}: a cache needs causal=True, else earlier tokens would have to see "
+                "later ones"
             )
 
     def extra_repr(self) -> str:
@@ -259,6 +178,8 @@ class GroupedQueryAttention(MultiHeadAttention):
         causal: mask the future.
         bias: give queries, values and output a bias; for keys the softmax would cancel it.
         dropout: probability with which an attention weight is dropped in training.
+        device: where the parameters live.
+        dtype: of the parameters.
 
     Shape: ``(b, t, d)`` to ``(b, t, d)``; with ``return_weights=True`` also the weights ``(b, h, t, s)``.
 
@@ -282,13 +203,17 @@ class GroupedQueryAttention(MultiHeadAttention):
         causal: bool = False,
         bias: bool = True,
         dropout: float = 0.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(dim, num_heads, head_dim=head_dim, causal=causal, bias=bias, dropout=dropout)
-        if num_kv_heads < 1 or num_heads % num_kv_heads:
-            raise ValueError(f"num_kv_heads={num_kv_heads} must divide num_heads={num_heads}")
+        require_divides(type(self).__name__, num_heads=num_heads, num_kv_heads=num_kv_heads)
+        factory = {"device": device, "dtype": dtype}
+        super().__init__(
+            dim, num_heads, head_dim=head_dim, causal=causal, bias=bias, dropout=dropout, **factory
+        )
         self.num_kv_heads = num_kv_heads
-        self.key = nn.Linear(dim, num_kv_heads * self.head_dim, bias=False)
-        self.value = nn.Linear(dim, num_kv_heads * self.head_dim, bias=bias)
+        self.key = nn.Linear(dim, num_kv_heads * self.head_dim, bias=False, **factory)
+        self.value = nn.Linear(dim, num_kv_heads * self.head_dim, bias=bias, **factory)
         self.reset_parameters()
 
     def extra_repr(self) -> str:
@@ -313,6 +238,8 @@ class MultiQueryAttention(GroupedQueryAttention):
         causal: mask the future.
         bias: give queries, values and output a bias; for keys the softmax would cancel it.
         dropout: probability with which an attention weight is dropped in training.
+        device: where the parameters live.
+        dtype: of the parameters.
 
     Shape: ``(b, t, d)`` to ``(b, t, d)``; with ``return_weights=True`` also the weights ``(b, h, t, s)``.
 
@@ -335,5 +262,17 @@ class MultiQueryAttention(GroupedQueryAttention):
         causal: bool = False,
         bias: bool = True,
         dropout: float = 0.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(dim, num_heads, 1, head_dim=head_dim, causal=causal, bias=bias, dropout=dropout)
+        super().__init__(
+            dim,
+            num_heads,
+            1,
+            head_dim=head_dim,
+            causal=causal,
+            bias=bias,
+            dropout=dropout,
+            device=device,
+            dtype=dtype,
+        )

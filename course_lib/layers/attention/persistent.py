@@ -3,13 +3,15 @@
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.fx import Proxy
 from torch.nn import functional as F
 
-from course_lib.layers.attention.dot_product import Mask
-from course_lib.layers.attention.multi_head import KVCache, MultiHeadAttention
+from course_lib.layers._shapes import require_at_least, require_fraction, require_positive, require_tokens
+from course_lib.layers.attention._common import head_width
+from course_lib.layers.attention.cache import KVCache
+from course_lib.layers.attention.dot_product import Mask, masked
+from course_lib.layers.attention.multi_head import MultiHeadAttention
 from course_lib.registry import implements
-
-__all__ = ["AllAttention", "AllAttentionBlock"]
 
 
 @implements(
@@ -39,6 +41,8 @@ class AllAttention(MultiHeadAttention):
         causal: mask the future of the context.
         bias: give queries, values and output a bias; for keys the slots could absorb it.
         dropout: probability with which an attention weight is dropped in training.
+        device: where the parameters live.
+        dtype: of the parameters.
 
     Shape: ``(b, t, d)`` to ``(b, t, d)``; with ``return_weights=True`` also ``(b, h, t, N + s)``, slots
     first.
@@ -67,17 +71,19 @@ class AllAttention(MultiHeadAttention):
         causal: bool = False,
         bias: bool = True,
         dropout: float = 0.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(dim, num_heads, head_dim=head_dim, causal=causal, bias=bias, dropout=dropout)
-        if num_slots < 0:
-            raise ValueError(f"num_slots={num_slots} cannot be negative")
-        if num_positions is not None and not causal:
-            raise ValueError("num_positions counts distances into the past; it needs causal=True")
+        _require_slots(type(self).__name__, num_slots, num_positions, causal)
+        factory = {"device": device, "dtype": dtype}
+        super().__init__(
+            dim, num_heads, head_dim=head_dim, causal=causal, bias=bias, dropout=dropout, **factory
+        )
         self.num_slots, self.num_positions = num_slots, num_positions
-        self.slot_keys = nn.Parameter(torch.empty(num_heads, num_slots, self.head_dim))
-        self.slot_values = nn.Parameter(torch.empty(num_heads, num_slots, self.head_dim))
+        self.slot_keys = nn.Parameter(torch.empty(num_heads, num_slots, self.head_dim, **factory))
+        self.slot_values = nn.Parameter(torch.empty(num_heads, num_slots, self.head_dim, **factory))
         if num_positions is not None:
-            self.positions = nn.Parameter(torch.empty(num_positions, self.head_dim))
+            self.positions = nn.Parameter(torch.empty(num_positions, self.head_dim, **factory))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -99,11 +105,13 @@ class AllAttention(MultiHeadAttention):
         self, q: Tensor, k: Tensor, v: Tensor, *, mask: Mask | None, return_weights: bool
     ) -> tuple[Tensor, Tensor | None]:
         """Put the slots before the context; the mask, if there is one, does not concern them."""
-        if self.num_positions is not None:
-            mask = self._add_positions(q, k, mask)
         if mask is not None:
-            visible = True if mask.dtype == torch.bool else 0.0
-            mask = F.pad(mask.expand(*mask.shape[:-1], k.shape[-2]), (self.num_slots, 0), value=visible)
+            mask = mask.expand(*mask.shape[:-1], k.shape[-2])
+        visible = True if mask is not None and mask.dtype == torch.bool else 0.0
+        if self.num_positions is not None:
+            mask, visible = self._add_positions(q, k, mask), 0.0
+        if mask is not None:
+            mask = F.pad(mask, (self.num_slots, 0), value=visible)
         slot_keys, slot_values = self.slots(q.shape[0])
         k, v = torch.cat([slot_keys, k], dim=-2), torch.cat([slot_values, v], dim=-2)
         return super().attend(q, k, v, mask=mask, return_weights=return_weights)
@@ -111,19 +119,17 @@ class AllAttention(MultiHeadAttention):
     def _add_positions(self, q: Tensor, k: Tensor, mask: Mask | None) -> Float[Tensor, "b h t s"]:
         """The position term of the scores, with the caller's mask worked in."""
         (queries, width), sources = q.shape[-2:], k.shape[-2]
-        if sources > self.num_positions:
+        if not isinstance(q, Proxy) and sources > self.num_positions:
             raise ValueError(
-                f"{sources} tokens exceed num_positions={self.num_positions}; crop, or build it longer"
+                f"{type(self).__name__}: {sources} tokens exceed num_positions={self.num_positions}; crop "
+                "them, or build it longer"
             )
         now = torch.arange(sources - queries, sources, device=q.device)
-        distance = (now[:, None] - torch.arange(sources, device=q.device)).clamp(
-            min=0
-        )  # the future is masked
-        by_distance = q @ self.positions.T * width**-0.5  # (b, h, t, num_positions)
-        term = by_distance.gather(-1, distance.expand(*q.shape[:2], -1, -1))
-        if mask is None:
-            return term
-        return term.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else term + mask
+        distance = now[:, None] - torch.arange(sources, device=q.device)
+        distance = distance.clamp(min=0)  # the future is masked
+        by_distance = width**-0.5 * q @ self.positions.T  # (b, h, t, num_positions)
+        term = by_distance.gather(-1, distance.expand(q.shape[0], q.shape[1], -1, -1))
+        return term if mask is None else masked(term, mask)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, num_slots={self.num_slots}, num_positions={self.num_positions}"
@@ -146,6 +152,8 @@ class AllAttentionBlock(nn.Module):
         num_positions: learned distances, see :class:`AllAttention`.
         causal: mask the future.
         dropout: probability with which an attention weight is dropped in training.
+        device: where the parameters live.
+        dtype: of the parameters.
 
     Shape: ``(b, t, d)`` to ``(b, t, d)``.
 
@@ -167,12 +175,35 @@ class AllAttentionBlock(nn.Module):
         num_positions: int | None = None,
         causal: bool = False,
         dropout: float = 0.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        factory = {"device": device, "dtype": dtype}
+        name = type(self).__name__
+        head_width(name, dim, num_heads, None)
+        _require_slots(name, num_slots, num_positions, causal)
+        require_fraction(name, dropout=dropout)
+        self.dim = dim
         self.attention = AllAttention(
-            dim, num_heads, num_slots, num_positions=num_positions, causal=causal, dropout=dropout
+            dim, num_heads, num_slots, num_positions=num_positions, causal=causal, dropout=dropout, **factory
         )
-        self.norm_sum = nn.LayerNorm(dim)
+        self.norm_sum = nn.LayerNorm(dim, **factory)
 
-    def forward(self, x: Float[Tensor, "b t d"], *, cache: KVCache | None = None) -> Float[Tensor, "b t d"]:
-        return self.norm_sum(x + self.attention(x, cache=cache))
+    def forward(
+        self, x: Float[Tensor, "b t d"], *, mask: Mask | None = None, cache: KVCache | None = None
+    ) -> Float[Tensor, "b t d"]:
+        require_tokens(x, self.dim, self)
+        return self.norm_sum(x + self.attention(x, mask=mask, cache=cache))
+
+    def extra_repr(self) -> str:
+        return f"{self.dim}"
+
+
+def _require_slots(layer: str, num_slots: int, num_positions: int | None, causal: bool) -> None:
+    require_at_least(0, layer, num_slots=num_slots)
+    if num_positions is None:
+        return
+    require_positive(layer, num_positions=num_positions)
+    if not causal:
+        raise ValueError(f"{layer}: num_positions counts distances into the past; it needs causal=True")

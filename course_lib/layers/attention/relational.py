@@ -4,19 +4,17 @@ import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, einsum, nn
+from torch.fx import Proxy
 
-from course_lib.layers.attention._common import head_width, require_tokens, reset_projections
+from course_lib.layers._shapes import layer_name, require_module, require_positive, require_tokens
+from course_lib.layers.attention._common import head_width, reset_projections
 from course_lib.layers.attention.dot_product import Mask, attention_weights, scaled_dot_product
 from course_lib.layers.attention.multi_head import MultiHeadAttention
 from course_lib.registry import implements
 
-__all__ = [
-    "DualAttention",
-    "RelationalAttention",
-    "SymbolicAttention",
-    "relational_attention",
-    "relational_attention_naive",
-]
+torch.fx.wrap("attention_weights")
+torch.fx.wrap("rearrange")
+torch.fx.wrap("scaled_dot_product")
 
 
 def relational_attention_naive(
@@ -82,11 +80,14 @@ class SymbolicAttention(nn.Module):
         dim: width d of input and symbols.
         num_heads: heads h; each picks one part of the symbol.
         num_symbols: templates and symbols N in the library.
+        device: where the parameters live.
+        dtype: of the parameters.
 
     Shape: ``(b, t, d)`` to ``(b, t, d)``.
 
     Raises:
         ValueError: for sizes that do not fit.
+        TypeError: for sizes that are no integers, or inputs of another dtype.
 
     Paper: Disentangling and Integrating Relational and Sensory Information in Transformer Architectures -
     https://arxiv.org/abs/2405.16727
@@ -95,15 +96,23 @@ class SymbolicAttention(nn.Module):
     torch.Size([2, 5, 6])
     """
 
-    def __init__(self, dim: int, num_heads: int, num_symbols: int) -> None:
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        num_symbols: int,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
-        width = head_width(dim, num_heads, None)
-        if num_symbols < 1:
-            raise ValueError(f"num_symbols={num_symbols}: the library needs at least one symbol")
+        name, factory = type(self).__name__, {"device": device, "dtype": dtype}
+        width = head_width(name, dim, num_heads, None)
+        require_positive(name, num_symbols=num_symbols)
         self.dim, self.num_heads, self.num_symbols = dim, num_heads, num_symbols
-        self.query = nn.Linear(dim, dim)
-        self.templates = nn.Parameter(torch.empty(num_heads, num_symbols, width))
-        self.symbols = nn.Parameter(torch.empty(num_heads, num_symbols, width))
+        self.query = nn.Linear(dim, dim, **factory)
+        self.templates = nn.Parameter(torch.empty(num_heads, num_symbols, width, **factory))
+        self.symbols = nn.Parameter(torch.empty(num_heads, num_symbols, width, **factory))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -145,12 +154,15 @@ class RelationalAttention(nn.Module):
             divided by ``num_relations`` and rounded up unless given.
         symmetric: take :math:`U^K = U^Q`, so that the relation of t to s is that of s to t.
         causal: mask the future.
+        device: where the parameters live.
+        dtype: of the parameters.
 
     Shape: tokens ``(b, t, d)`` and their symbols ``(b, t, d)`` to ``(b, t, d)``; with
     ``return_weights=True`` also the weights ``(b, h, t, s)`` and the relations ``(b, r, t, s)``.
 
     Raises:
         ValueError: for sizes that do not fit.
+        TypeError: for sizes that are no integers, or inputs of another dtype.
 
     Paper: Disentangling and Integrating Relational and Sensory Information in Transformer Architectures -
     https://arxiv.org/abs/2405.16727
@@ -172,24 +184,25 @@ class RelationalAttention(nn.Module):
         relation_dim: int | None = None,
         symmetric: bool = False,
         causal: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        name, factory = type(self).__name__, {"device": device, "dtype": dtype}
         self.dim, self.num_heads, self.causal = dim, num_heads, causal
-        self.head_dim = head_width(dim, num_heads, head_dim)
+        self.head_dim = head_width(name, dim, num_heads, head_dim)
         self.num_relations = num_heads if num_relations is None else num_relations
+        require_positive(name, num_relations=self.num_relations)
         width = num_heads * self.head_dim
-        self.relation_dim = -(-width // max(self.num_relations, 1)) if relation_dim is None else relation_dim
-        if min(self.num_relations, self.relation_dim) < 1:
-            raise ValueError(
-                f"expected positive num_relations and relation_dim, got {num_relations}, {relation_dim}"
-            )
-        self.query, self.key, self.value = (nn.Linear(dim, width, bias=False) for _ in range(3))
-        self.relation_query = nn.Linear(dim, self.num_relations * self.relation_dim, bias=False)
+        self.relation_dim = -(-width // self.num_relations) if relation_dim is None else relation_dim
+        require_positive(name, relation_dim=self.relation_dim)
+        self.query, self.key, self.value = (nn.Linear(dim, width, bias=False, **factory) for _ in range(3))
+        self.relation_query = nn.Linear(dim, self.num_relations * self.relation_dim, bias=False, **factory)
         self.relation_key = self.relation_query
         if not symmetric:
-            self.relation_key = nn.Linear(dim, self.num_relations * self.relation_dim, bias=False)
-        self.weight_r = nn.Parameter(torch.empty(num_heads, self.num_relations, self.head_dim))
-        self.out = nn.Linear(width, dim, bias=False)
+            self.relation_key = nn.Linear(dim, self.num_relations * self.relation_dim, bias=False, **factory)
+        self.weight_r = nn.Parameter(torch.empty(num_heads, self.num_relations, self.head_dim, **factory))
+        self.out = nn.Linear(width, dim, bias=False, **factory)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -201,7 +214,7 @@ class RelationalAttention(nn.Module):
         """How every token is related to every other, before any choice of whom to attend to."""
         split = (self.num_relations, self.relation_dim)
         q, k = self.relation_query(x).unflatten(-1, split), self.relation_key(x).unflatten(-1, split)
-        return einsum("btre,bsre->brts", q, k) * self.relation_dim**-0.5
+        return einsum("btre,bsre->brts", self.relation_dim**-0.5 * q, k)
 
     def forward(
         self,
@@ -215,9 +228,11 @@ class RelationalAttention(nn.Module):
         | tuple[Float[Tensor, "b t d"], Float[Tensor, "b h t t"], Float[Tensor, "b r t t"]]
     ):
         require_tokens(x, self.dim, self)
-        if symbols.shape != x.shape:
+        require_tokens(symbols, self.dim, self, name="symbols")
+        if not isinstance(x, Proxy) and symbols.shape != x.shape:
             raise ValueError(
-                f"every token needs a symbol: x {tuple(x.shape)}, symbols {tuple(symbols.shape)}"
+                f"{layer_name(self)}: every token needs a symbol, got x {tuple(x.shape)} and symbols "
+                f"{tuple(symbols.shape)}"
             )
         q, k, z = (
             rearrange(part, "b t (h e) -> b h t e", h=self.num_heads)
@@ -255,11 +270,14 @@ class DualAttention(nn.Module):
         num_relations: relations, as many as relational heads unless given.
         symmetric: symmetric relations.
         causal: mask the future.
+        device: where the parameters live.
+        dtype: of the parameters.
 
     Shape: ``(b, t, d)`` to ``(b, t, d)``.
 
     Raises:
         ValueError: for sizes that do not fit.
+        TypeError: for sizes that are no integers, or inputs of another dtype.
 
     Paper: Disentangling and Integrating Relational and Sensory Information in Transformer Architectures -
     https://arxiv.org/abs/2405.16727
@@ -278,18 +296,23 @@ class DualAttention(nn.Module):
         num_relations: int | None = None,
         symmetric: bool = False,
         causal: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if min(num_sensory_heads, num_relational_heads) < 1:
-            raise ValueError(
-                f"expected heads of both kinds, got {num_sensory_heads} and {num_relational_heads}; "
-                "for one kind use MultiHeadAttention or RelationalAttention"
-            )
+        name, factory = type(self).__name__, {"device": device, "dtype": dtype}
+        heads = {"num_sensory_heads": num_sensory_heads, "num_relational_heads": num_relational_heads}
+        require_positive(name, **heads)
         num_heads = num_sensory_heads + num_relational_heads
-        head_dim = head_width(dim, num_heads, None)
-        self.symbols = SymbolicAttention(dim, num_heads, num_symbols=dim) if symbols is None else symbols
+        head_dim = head_width(name, dim, num_heads, None, **heads)
+        if num_relations is not None:
+            require_positive(name, num_relations=num_relations)
+        if symbols is None:
+            symbols = SymbolicAttention(dim, num_heads, num_symbols=dim, **factory)
+        require_module(name, symbols=symbols)
+        self.dim, self.symbols = dim, symbols
         self.sensory = MultiHeadAttention(
-            dim, num_sensory_heads, head_dim=head_dim, causal=causal, bias=False
+            dim, num_sensory_heads, head_dim=head_dim, causal=causal, bias=False, **factory
         )
         self.relational = RelationalAttention(
             dim,
@@ -298,7 +321,12 @@ class DualAttention(nn.Module):
             head_dim=head_dim,
             symmetric=symmetric,
             causal=causal,
+            **factory,
         )
 
     def forward(self, x: Float[Tensor, "b t d"], *, mask: Mask | None = None) -> Float[Tensor, "b t d"]:
+        require_tokens(x, self.dim, self)
         return self.sensory(x, mask=mask) + self.relational(x, self.symbols(x), mask=mask)
+
+    def extra_repr(self) -> str:
+        return f"{self.dim}"

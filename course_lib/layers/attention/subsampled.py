@@ -7,18 +7,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from course_lib.layers._shapes import require_number, require_positive
 from course_lib.layers.attention.dot_product import Mask, scaled_dot_product
 from course_lib.layers.attention.multi_head import MultiHeadAttention
 from course_lib.registry import implements
-
-__all__ = [
-    "SubsampledAttention",
-    "ensemble_members",
-    "local_shuffle",
-    "self_ensemble",
-    "subset_attention",
-    "window_attention",
-]
 
 
 def local_shuffle(
@@ -34,13 +26,13 @@ def local_shuffle(
 
     Raises:
         ValueError: for a negative width.
+        TypeError: for a width that is no number.
 
     >>> local_shuffle(1, 5, 0.0)
     tensor([[0, 1, 2, 3, 4]])
     """
-    if width < 0:
-        raise ValueError(f"the width of the noise cannot be negative, got {width}")
-    noise = torch.rand(batch_size, length, device=device)
+    _require_noise("local_shuffle", width=width)
+    noise = torch.rand(batch_size, length, device=device, dtype=torch.float32)
     places = torch.arange(length, device=device)
     return (noise if width == torch.inf else places + width * noise).argsort(dim=-1)
 
@@ -77,9 +69,10 @@ def subset_attention(
     if not causal:
         return scaled_dot_product(q, some_k, some_v)
     earlier = kept[:, None, None, :] < torch.arange(q.shape[2], device=q.device)[:, None]  # (b, 1, t, m)
+    q = q.shape[-1] ** -0.5 * q  # before the product, which half precision could not hold
     others = (q @ some_k.mT).masked_fill(~earlier, -torch.inf)
     own = (q * k).sum(-1, keepdim=True)
-    weights = (torch.cat([others, own], dim=-1) * q.shape[-1] ** -0.5).softmax(-1)
+    weights = torch.cat([others, own], dim=-1).softmax(-1)
     return weights[..., :-1] @ some_v + weights[..., -1:] * v
 
 
@@ -88,7 +81,7 @@ def window_attention(
     k: Float[Tensor, "b h t d"],
     v: Float[Tensor, "b h t v"],
     order: Int[Tensor, "b t"],
-    windows: int,
+    num_windows: int,
     *,
     causal: bool = False,
 ) -> Float[Tensor, "b h t v"]:
@@ -99,20 +92,18 @@ def window_attention(
         k: keys.
         v: values.
         order: a permutation of the tokens per example, see :func:`local_shuffle`.
-        windows: number of windows; their sizes differ by at most one.
+        num_windows: their sizes differ by at most one.
         causal: mask what is later in the *original* order.
 
-    Shape: ``(b, h, t, d)`` to ``(b, h, t, v)``; about t t / windows scores per head.
+    Shape: ``(b, h, t, d)`` to ``(b, h, t, v)``; about t t / num_windows scores per head.
 
     >>> q = k = v = torch.randn(1, 2, 6, 4)
     >>> window_attention(q, k, v, torch.tensor([[0, 3, 5, 1, 2, 4]]), 2).shape
     torch.Size([1, 2, 6, 4])
     """
     indices, outputs = [], []
-    for window in order.tensor_split(windows, dim=1):
-        index = window.sort(dim=1).values[
-            :, None, :, None
-        ]  # in the original order, so that the usual mask fits
+    for window in order.tensor_split(num_windows, dim=1):
+        index = window.sort(dim=1).values[:, None, :, None]  # in their order: the usual mask fits
         qs, ks, vs = (x.take_along_dim(index, dim=2) for x in (q, k, v))
         indices.append(index)
         outputs.append(scaled_dot_product(qs, ks, vs, causal=causal))
@@ -144,6 +135,8 @@ class SubsampledAttention(MultiHeadAttention):
         head_dim: width of a head, ``dim / num_heads`` unless given.
         causal: mask the future.
         bias: give queries, values and output a bias.
+        device: where the parameters live.
+        dtype: of the parameters.
 
     Shape: ``(b, t, d)`` to ``(b, t, d)``.
 
@@ -172,12 +165,15 @@ class SubsampledAttention(MultiHeadAttention):
         head_dim: int | None = None,
         causal: bool = False,
         bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(dim, num_heads, head_dim=head_dim, causal=causal, bias=bias)
-        if rate < 1:
-            raise ValueError(f"rate={rate}: 1 keeps all tokens, 4 a quarter of them")
-        if locality is not None and locality < 0:
-            raise ValueError(f"the locality is a width in tokens, got {locality}")
+        require_positive(type(self).__name__, rate=rate)
+        if locality is not None:
+            _require_noise(type(self).__name__, locality=locality)
+        super().__init__(
+            dim, num_heads, head_dim=head_dim, causal=causal, bias=bias, device=device, dtype=dtype
+        )
         self.rate, self.locality = rate, locality
         self.draws_in_eval = False
 
@@ -194,18 +190,26 @@ class SubsampledAttention(MultiHeadAttention):
             return super().attend(q, k, v, mask=mask, return_weights=return_weights)
         if mask is not None or return_weights or q.shape[2] != k.shape[2]:
             raise ValueError(
-                "a mask, a cache, a context or weights need the whole pattern; call .eval(), or set rate=1"
+                f"{type(self).__name__}: a mask, a cache, a context or weights need the whole pattern; call "
+                ".eval(), or set rate=1"
             )
         batch, length = q.shape[0], q.shape[2]
         if self.locality is not None:
             order = local_shuffle(batch, length, self.locality, device=q.device)
             return window_attention(q, k, v, order, min(self.rate, length), causal=self.causal), None
         visible = -(-length // self.rate)
-        kept = torch.rand(batch, length, device=q.device).argsort(dim=-1)[:, : visible - self.causal]
+        kept = torch.rand(batch, length, device=q.device, dtype=torch.float32).argsort(dim=-1)[
+            :, : visible - self.causal
+        ]
         return subset_attention(q, k, v, kept, causal=self.causal), None
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, rate={self.rate}, locality={self.locality}"
+
+
+def _require_noise(layer: str, **width: float) -> None:
+    """Zero or more; infinity stands for a shuffle without any order."""
+    require_number(layer, 0, **{name: 0 if value == torch.inf else value for name, value in width.items()})
 
 
 @implements("stochastically-subsampled-attention")

@@ -6,8 +6,6 @@ from torch import Tensor
 
 from course_lib.registry import implements
 
-__all__ = ["entropic_overload_fraction", "headwise_entropy"]
-
 
 @implements("relu-revival")
 def headwise_entropy(weights: Float[Tensor, "b h t s"], *, causal: bool = False) -> Float[Tensor, "h"]:
@@ -22,10 +20,11 @@ def headwise_entropy(weights: Float[Tensor, "b h t s"], *, causal: bool = False)
         weights: attention weights after the softmax; each row sums to one.
         causal: divide row t by the entropy of its own t + 1 keys; else early rows would bias the mean.
 
-    Shape: ``(b, h, t, s)`` to ``(h,)``, each entry between 0 (one key) and 1 (uniform).
+    Shape: ``(b, h, t, s)`` to ``(h,)``, each entry between 0 (one key) and 1 (uniform); half precision gives
+    float32. A weight of zero has the gradient zero, the limit of what comes through a softmax.
 
     Raises:
-        ValueError: if rows do not sum to one or no row sees two keys.
+        ValueError: if a weight is negative, rows do not sum to one or no row sees two keys.
 
     Paper: ReLU's Revival: On the Entropic Overload in Normalization-Free Large Language Models -
     https://arxiv.org/abs/2410.09637 (the division per row is our reading)
@@ -33,11 +32,16 @@ def headwise_entropy(weights: Float[Tensor, "b h t s"], *, causal: bool = False)
     >>> headwise_entropy(torch.full((1, 2, 4, 4), 0.25))
     tensor([1., 1.])
     """
+    tolerance = max(1e-3, torch.finfo(weights.dtype).eps)
+    weights = weights.to(torch.promote_types(weights.dtype, torch.float32))
     sums = weights.sum(-1)
-    if not torch.allclose(sums, torch.ones_like(sums), atol=1e-3):
+    if not ((sums - 1).abs() <= tolerance).all():  # written so that NaN is refused too
         raise ValueError(
-            f"attention rows must sum to 1, got sums from {sums.min():.3g} to {sums.max():.3g}; softmax first"
+            "headwise_entropy: attention rows must sum to 1, got sums from "
+            f"{sums.min():.3g} to {sums.max():.3g}; softmax first"
         )
+    if (weights < 0).any():
+        raise ValueError(f"headwise_entropy: weights must not be negative, got {weights.min():.3g}")
     queries, sources = weights.shape[-2:]
     visible = torch.full((queries,), sources, device=weights.device)
     if causal:
@@ -45,7 +49,8 @@ def headwise_entropy(weights: Float[Tensor, "b h t s"], *, causal: bool = False)
     rows = visible > 1
     if not rows.any():
         raise ValueError(f"no query sees two keys in weights of shape {tuple(weights.shape)}")
-    entropy = torch.special.entr(weights).sum(-1)[..., rows]  # entr(0) = 0, where -a ln a would be NaN
+    # At a = 0 the slope of -a ln a is infinite and the softmax's is 0, which gives NaN: ln 1 stands there.
+    entropy = -(weights * torch.where(weights > 0, weights, 1).log()).sum(-1)[..., rows]
     return (entropy / visible[rows].to(weights.dtype).log()).mean((0, 2))
 
 

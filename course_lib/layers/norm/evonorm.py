@@ -3,14 +3,21 @@
 from collections.abc import Callable, Iterable
 
 import torch
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.fx import Proxy
 
-from course_lib.layers._shapes import require_width
+from course_lib.layers._half import wide
+from course_lib.layers._shapes import (
+    require_at_least,
+    require_divides,
+    require_eps,
+    require_fraction,
+    require_image,
+    require_positive,
+    require_sequence,
+)
 from course_lib.registry import implements
-
-__all__ = ["EvoNormB0", "EvoNormS0", "NormActivationGraph", "random_norm_activation_graph", "reject_layer"]
 
 
 def _per_channel(parameter: Tensor) -> Tensor:
@@ -25,24 +32,21 @@ def _variance(x: Tensor, axes: tuple[int, ...], *, keepdim: bool = False) -> Ten
 class _EvoNorm(nn.Module):
     """The three vectors that both layers learn: gain 1, shift 0 and v 1 at the start."""
 
-    def __init__(self, channels: int, *, eps: float) -> None:
+    def __init__(
+        self, channels: int, eps: float, device: torch.device | str | None, dtype: torch.dtype | None
+    ) -> None:
         super().__init__()
+        require_positive(type(self).__name__, channels=channels)
+        require_eps(type(self).__name__, eps)
         self.channels, self.eps = channels, eps
-        self.weight = nn.Parameter(torch.empty(channels))
-        self.bias = nn.Parameter(torch.empty(channels))
-        self.v = nn.Parameter(torch.empty(channels))
-        self.reset_parameters()
+        for name in ("weight", "bias", "v"):
+            self.register_parameter(name, nn.Parameter(torch.empty(channels, device=device, dtype=dtype)))
 
     def reset_parameters(self) -> None:
         """Gain 1, shift 0, v 1."""
         nn.init.ones_(self.weight)
         nn.init.zeros_(self.bias)
         nn.init.ones_(self.v)
-
-    def _require_image(self, x: Tensor) -> None:
-        if x.ndim != 4:
-            raise ValueError(f"{type(self).__name__} takes images (b, c, i, j), got shape {tuple(x.shape)}")
-        require_width(x, self.channels, f"{type(self).__name__}({self.channels})", axis=1)
 
     def extra_repr(self) -> str:
         return f"{self.channels}, eps={self.eps}"
@@ -63,39 +67,63 @@ class EvoNormB0(_EvoNorm):
         channels: c.
         eps: added to both variances, inside the roots.
         momentum: weight of the newest batch in the running average.
+        device: of parameters and running average.
+        dtype: of parameters and running average; half precision may enter beside float32.
 
-    Shape: ``(b, c, i, j)`` to the same.
+    Shape: ``(b, c, i, j)`` to the same; variances of half precision are formed in float32.
 
     Raises:
-        ValueError: for anything but images with ``channels`` channels.
+        ValueError: for a number of channels below 1, a negative ``eps``, a momentum outside 0 to 1, or
+            anything but images with ``channels`` channels.
+        TypeError: for images of integers, complex numbers, or more precise than the parameters.
 
     Paper: Evolving Normalization-Activation Layers - https://arxiv.org/abs/2004.02967
 
     Differs from the paper in words only: its momentum 0.9 is 0.1 in torch's convention. The batch is
     normalised with the biased variance, the running average keeps the unbiased one, as
-    ``torch.nn.BatchNorm2d`` does.
+    ``torch.nn.BatchNorm2d`` does. ``torch.nn.SyncBatchNorm.convert_sync_batchnorm`` leaves this layer alone:
+    there is no batch norm of torch inside that could be exchanged, so every process has its own variance.
 
     >>> EvoNormB0(4)(torch.randn(2, 4, 3, 3)).shape
     torch.Size([2, 4, 3, 3])
     """
 
-    def __init__(self, channels: int, *, eps: float = 1e-5, momentum: float = 0.1) -> None:
-        super().__init__(channels, eps=eps)
+    def __init__(
+        self,
+        channels: int,
+        eps: float = 1e-5,
+        *,
+        momentum: float = 0.1,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(channels, eps, device, dtype)
+        require_fraction(type(self).__name__, momentum=momentum)
         self.momentum = momentum
-        self.register_buffer("running_var", torch.ones(channels))
+        self.register_buffer("running_var", torch.empty(channels, device=device, dtype=dtype))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Gain 1, shift 0, v 1, running variance 1."""
+        super().reset_parameters()
+        self.running_var.fill_(1)
 
     def forward(self, x: Float[Tensor, "b c i j"]) -> Float[Tensor, "b c i j"]:
-        self._require_image(x)
-        if self.training and x.numel():
-            batch_var = _variance(x, (0, 2, 3))
+        require_image(x, self.channels, self, mixed=True)
+        z = wide(x)
+        if self.training and (isinstance(x, Proxy) or x.numel()):
+            batch_var = _variance(z, (0, 2, 3))
             n = x.numel() / self.channels
-            self.running_var.lerp_(batch_var.detach() * n / max(n - 1, 1), self.momentum)
+            freedom = n - 1 if isinstance(x, Proxy) else max(n - 1, 1)
+            unbiased = batch_var.detach() * n / freedom
+            self.running_var.lerp_(unbiased.to(self.running_var.dtype), self.momentum)
         else:
             batch_var = self.running_var
         batch_std = _per_channel(torch.sqrt(batch_var + self.eps))
-        instance_std = torch.sqrt(_variance(x, (2, 3), keepdim=True) + self.eps)
-        denominator = torch.maximum(batch_std, _per_channel(self.v) * x + instance_std)
-        return _per_channel(self.weight) * x / denominator + _per_channel(self.bias)
+        instance_std = torch.sqrt(_variance(z, (2, 3), keepdim=True) + self.eps)
+        denominator = torch.maximum(batch_std, _per_channel(self.v) * z + instance_std)
+        y = _per_channel(self.weight) * z / denominator + _per_channel(self.bias)
+        return y.to(x.dtype)
 
 
 @implements("evonorm", example=lambda: (EvoNormS0(4, group_size=2), torch.randn(2, 4, 3, 5)))
@@ -106,14 +134,17 @@ class EvoNormS0(_EvoNorm):
 
     Args:
         channels: c.
-        group_size: channels that share one variance.
         eps: added to the variance, inside the root.
+        group_size: channels that share one variance.
+        device: of the parameters.
+        dtype: of the parameters; half precision may enter beside float32.
 
-    Shape: ``(b, c, i, j)`` to the same.
+    Shape: ``(b, c, i, j)`` to the same; the variance of half precision is formed in float32.
 
     Raises:
-        ValueError: for anything but images with ``channels`` channels, or a group size that does not divide
-            them.
+        ValueError: for a number of channels below 1, a negative ``eps``, a group size that does not divide
+            the channels, or anything but images with ``channels`` channels.
+        TypeError: for images of integers, complex numbers, or more precise than the parameters.
 
     Paper: Evolving Normalization-Activation Layers - https://arxiv.org/abs/2004.02967
 
@@ -124,19 +155,31 @@ class EvoNormS0(_EvoNorm):
     torch.Size([2, 4, 3, 3])
     """
 
-    def __init__(self, channels: int, *, group_size: int = 8, eps: float = 1e-5) -> None:
-        super().__init__(channels, eps=eps)
-        if group_size < 1 or channels % group_size:
-            raise ValueError(f"group_size must divide channels, got {group_size} and {channels}")
+    def __init__(
+        self,
+        channels: int,
+        eps: float = 1e-5,
+        *,
+        group_size: int = 8,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(channels, eps, device, dtype)
+        require_divides(type(self).__name__, channels=channels, group_size=group_size)
         self.group_size = group_size
+        self.reset_parameters()
 
     def forward(self, x: Float[Tensor, "b c i j"]) -> Float[Tensor, "b c i j"]:
-        self._require_image(x)
-        groups = rearrange(x, "b (g k) i j -> b g k i j", k=self.group_size)
-        variance = _variance(groups, (2, 3, 4), keepdim=True).expand_as(groups)
-        std = torch.sqrt(rearrange(variance, "b g k i j -> b (g k) i j") + self.eps)
-        swish = x * torch.sigmoid(_per_channel(self.v) * x)
-        return _per_channel(self.weight) * swish / std + _per_channel(self.bias)
+        require_image(x, self.channels, self, mixed=True)
+        z = wide(x)
+        groups = z.unflatten(1, (self.channels // self.group_size, self.group_size))
+        variance = _variance(groups, (2, 3, 4), keepdim=True).expand_as(groups).flatten(1, 2)
+        swish = z * torch.sigmoid(_per_channel(self.v) * z)
+        y = _per_channel(self.weight) * swish / torch.sqrt(variance + self.eps) + _per_channel(self.bias)
+        return y.to(x.dtype)
+
+    def extra_repr(self) -> str:
+        return f"{self.channels}, eps={self.eps}, group_size={self.group_size}"
 
 
 def _moment(order: int, axes: tuple[int, ...]) -> Callable[[Tensor], Tensor]:
@@ -182,11 +225,15 @@ class NormActivationGraph(nn.Module):
     Args:
         channels: c.
         nodes: one ``(primitive, first, second)`` per further node; one-argument primitives ignore ``second``.
+        device: of the parameters.
+        dtype: of the parameters.
 
     Shape: ``(b, c, i, j)`` to the same.
 
     Raises:
-        ValueError: for an unknown primitive or a node that reads a later one.
+        ValueError: for a number of channels below 1, an unknown primitive, a node that reads a later one, or
+            anything but images with ``channels`` channels.
+        TypeError: for nodes that are no list of such triples, or images of another type than the parameters.
 
     Paper: Evolving Normalization-Activation Layers - https://arxiv.org/abs/2004.02967 (our list of primitives
     follows the paper's; groups are all channels, and batch moments stay batch moments in evaluation)
@@ -196,22 +243,44 @@ class NormActivationGraph(nn.Module):
     [0.0, 2.0]
     """
 
-    def __init__(self, channels: int, nodes: list[tuple[str, int, int]]) -> None:
+    def __init__(
+        self,
+        channels: int,
+        nodes: list[tuple[str, int, int]],
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
-        for position, (primitive, first, second) in enumerate(nodes, start=4):
+        name = type(self).__name__
+        require_positive(name, channels=channels)
+        require_sequence(name, nodes=nodes)
+        for position, node in enumerate(nodes, start=4):
+            require_sequence(name, 3, **{f"nodes[{position - 4}]": node})
+            primitive, first, second = node
             if primitive not in _BINARY and primitive not in _UNARY:
-                raise ValueError(f"unknown primitive {primitive!r}; known: {', '.join([*_BINARY, *_UNARY])}")
-            if not (0 <= first < position and 0 <= second < position):
                 raise ValueError(
-                    f"node {position} may read nodes 0 to {position - 1}, got {first} and {second}"
+                    f"{name}: nodes[{position - 4}] has the unknown primitive {primitive!r}; "
+                    f"known: {', '.join([*_BINARY, *_UNARY])}"
                 )
-        self.nodes = list(nodes)
-        self.v0 = nn.Parameter(torch.ones(channels))
-        self.v1 = nn.Parameter(torch.ones(channels))
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
+            require_at_least(0, name, first=first, second=second)
+            if max(first, second) >= position:
+                raise ValueError(
+                    f"{name}: node {position} may read nodes 0 to {position - 1}, got {first} and {second}"
+                )
+        self.channels, self.nodes = channels, list(nodes)
+        for name in ("v0", "v1", "weight", "bias"):
+            self.register_parameter(name, nn.Parameter(torch.empty(channels, device=device, dtype=dtype)))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Shift 0, all else 1."""
+        for parameter in (self.v0, self.v1, self.weight):
+            nn.init.ones_(parameter)
+        nn.init.zeros_(self.bias)
 
     def forward(self, x: Float[Tensor, "b c i j"]) -> Float[Tensor, "b c i j"]:
+        require_image(x, self.channels, self)
         values = [x, torch.zeros_like(x), _per_channel(self.v0) * x, _per_channel(self.v1).expand_as(x)]
         for primitive, first, second in self.nodes:
             if primitive in _BINARY:
@@ -221,7 +290,7 @@ class NormActivationGraph(nn.Module):
         return _per_channel(self.weight) * values[-1] + _per_channel(self.bias)
 
     def extra_repr(self) -> str:
-        return f"{len(self.weight)}, " + "; ".join(
+        return f"{self.channels}, " + "; ".join(
             f"{i}: {p}({a}, {b})" if p in _BINARY else f"{i}: {p}({a})"
             for i, (p, a, b) in enumerate(self.nodes, 4)
         )
@@ -245,8 +314,7 @@ def random_norm_activation_graph(
     >>> len(random_norm_activation_graph(num_nodes=3, generator=torch.Generator().manual_seed(0)))
     3
     """
-    if num_nodes < 1:
-        raise ValueError(f"a graph needs at least one node, got num_nodes={num_nodes}")
+    require_positive("random_norm_activation_graph", num_nodes=num_nodes)
     primitives = [*_BINARY, *_UNARY]
     nodes = []
     for position in range(4, 4 + num_nodes):

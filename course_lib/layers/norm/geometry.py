@@ -7,8 +7,6 @@ from torch import Tensor
 
 from course_lib.registry import implements
 
-__all__ = ["project_out_ones", "scale_to_sqrt_d", "unselectable_keys"]
-
 
 @implements("layernorm-expressivity")
 def project_out_ones(x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
@@ -79,14 +77,16 @@ def unselectable_keys(keys: Float[Tensor, "n d"], *, tolerance: float = 1e-7) ->
 
     if not torch.isfinite(keys).all():
         raise ValueError(
-            f"keys must be finite, got {int((~torch.isfinite(keys)).sum())} entries that are not"
+            "unselectable_keys: keys must be finite, got "
+            f"{int((~torch.isfinite(keys)).sum())} entries that are not"
         )
-    points = keys.detach().double().numpy()
+    device, keys = keys.device, keys.detach().double().cpu()
+    points = keys.numpy()
     number, dim = points.shape
     objective = np.append(np.zeros(dim), -1.0)  # linprog minimises
     bounds = [(-1, 1)] * dim + [(None, 1)]
     # Most selectable keys win for an obvious query and need no program.
-    result = ~_won(keys.detach().double(), tolerance)
+    result = ~_won(keys, tolerance)
     for i in result.nonzero().flatten().tolist():
         others = np.delete(points, i, axis=0) - points[i]
         margins = np.hstack([others, np.ones((number - 1, 1))])  # q.(k_j - k_i) + m <= 0
@@ -94,7 +94,7 @@ def unselectable_keys(keys: Float[Tensor, "n d"], *, tolerance: float = 1e-7) ->
             objective, A_ub=margins, b_ub=np.zeros(number - 1), bounds=bounds, method="highs"
         ).fun
         result[i] = optimum <= tolerance
-    return result
+    return result.to(device)
 
 
 def _won(keys: Tensor, tolerance: float) -> Tensor:

@@ -5,23 +5,11 @@ from collections.abc import Callable
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.fx import Proxy
 from torch.nn import functional as F
 
-from course_lib.layers._shapes import require_width
+from course_lib.layers._shapes import require_eps, require_fraction, require_positive, require_width
 from course_lib.registry import implements
-
-__all__ = [
-    "BatchNorm",
-    "LayerNorm",
-    "LayerNormRNNCell",
-    "RMSNorm",
-    "batch_norm_naive",
-    "invariance_table",
-    "layer_norm",
-    "layer_norm_naive",
-    "rms_norm",
-    "rms_norm_naive",
-]
 
 
 def layer_norm_naive(
@@ -70,27 +58,43 @@ class LayerNorm(nn.Module):
     Args:
         dim: width d of the last axis.
         eps: added to the variance, inside the root.
-        weight: learn the gain g (starts at one).
+        elementwise_affine: learn the gain g (starts at one), and the shift if ``bias`` says so.
         bias: learn the shift b (starts at zero).
+        device: of the parameters.
+        dtype: of the parameters; half precision may enter beside float32 parameters.
 
     Shape: ``(*b, d)`` to ``(*b, d)``.
 
     Raises:
-        ValueError: if the last axis is not ``dim`` wide.
+        ValueError: for a width below 1, a negative ``eps``, or a last axis that is not ``dim`` wide.
+        TypeError: for an input of integers, complex numbers, or more precise than the parameters.
 
     Paper: Layer Normalization - https://arxiv.org/abs/1607.06450
 
-    Differs from torch: one trailing axis only; ``weight`` and ``bias`` can be left out one by one.
+    Differs from torch: one trailing axis only. Arguments, parameters and their names are torch's, so the
+    state of a ``torch.nn.LayerNorm`` loads.
 
     >>> LayerNorm(3)(torch.tensor([[1.0, 2.0, 3.0]])).detach().round(decimals=3)
     tensor([[-1.2250,  0.0000,  1.2250]])
     """
 
-    def __init__(self, dim: int, *, eps: float = 1e-5, weight: bool = True, bias: bool = True) -> None:
+    def __init__(
+        self,
+        dim: int,
+        eps: float = 1e-5,
+        *,
+        elementwise_affine: bool = True,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
+        require_positive(type(self).__name__, dim=dim)
+        require_eps(type(self).__name__, eps)
+        factory = {"device": device, "dtype": dtype}
         self.dim, self.eps = dim, eps
-        self.weight = nn.Parameter(torch.empty(dim)) if weight else None
-        self.bias = nn.Parameter(torch.empty(dim)) if bias else None
+        self.weight = nn.Parameter(torch.empty(dim, **factory)) if elementwise_affine else None
+        self.bias = nn.Parameter(torch.empty(dim, **factory)) if elementwise_affine and bias else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -101,7 +105,7 @@ class LayerNorm(nn.Module):
             nn.init.zeros_(self.bias)
 
     def forward(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
-        require_width(x, self.dim, f"LayerNorm({self.dim})")
+        require_width(x, self.dim, self, mixed=True)
         return layer_norm(x, self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:
@@ -130,7 +134,10 @@ def rms_norm(
     >>> rms_norm(torch.tensor([3.0, 4.0])).round(decimals=3)
     tensor([0.8490, 1.1310])
     """
-    return F.rms_norm(x, x.shape[-1:], weight, eps)
+    if weight is None or isinstance(x, Proxy) or x.dtype == weight.dtype:
+        return F.rms_norm(x, x.shape[-1:], weight, eps)
+    # torch has no fused kernel for two types, warns, and forms the squares in x's own range.
+    return F.rms_norm(x.to(weight.dtype), x.shape[-1:], weight, eps).to(x.dtype)
 
 
 @implements(
@@ -144,11 +151,15 @@ class RMSNorm(nn.Module):
     Args:
         dim: width d of the last axis.
         eps: added to the mean square, inside the root.
+        elementwise_affine: learn the gain g (starts at one).
+        device: of the parameter.
+        dtype: of the parameter; half precision may enter beside a float32 parameter.
 
     Shape: ``(*b, d)`` to ``(*b, d)``.
 
     Raises:
-        ValueError: if the last axis is not ``dim`` wide.
+        ValueError: for a width below 1, a negative ``eps``, or a last axis that is not ``dim`` wide.
+        TypeError: for an input of integers, complex numbers, or more precise than the parameter.
 
     Paper: Layer Normalization - https://arxiv.org/abs/1607.06450 (the variant without re-centring came later,
     https://arxiv.org/abs/1910.07467)
@@ -160,18 +171,30 @@ class RMSNorm(nn.Module):
     tensor([[0.8490, 1.1310]])
     """
 
-    def __init__(self, dim: int, *, eps: float = 1e-5) -> None:
+    def __init__(
+        self,
+        dim: int,
+        eps: float = 1e-5,
+        *,
+        elementwise_affine: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
+        require_positive(type(self).__name__, dim=dim)
+        require_eps(type(self).__name__, eps)
         self.dim, self.eps = dim, eps
-        self.weight = nn.Parameter(torch.empty(dim))
+        gain = torch.empty(dim, device=device, dtype=dtype)
+        self.weight = nn.Parameter(gain) if elementwise_affine else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Gain one."""
-        nn.init.ones_(self.weight)
+        if self.weight is not None:
+            nn.init.ones_(self.weight)
 
     def forward(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
-        require_width(x, self.dim, f"RMSNorm({self.dim})")
+        require_width(x, self.dim, self, mixed=True)
         return rms_norm(x, self.weight, self.eps)
 
     def extra_repr(self) -> str:
@@ -207,62 +230,59 @@ class BatchNorm(nn.Module):
         dim: width d of the last axis.
         eps: added to the variance, inside the root.
         momentum: weight of the newest batch in the running averages.
+        device: of parameters and running averages.
+        dtype: of parameters and running averages; half precision may enter beside float32.
 
     Shape: ``(*b, d)`` to ``(*b, d)``; all leading axes are samples.
 
     Raises:
-        ValueError: if the last axis is not ``dim`` wide, or in training with a single sample.
+        ValueError: for a width below 1, a negative ``eps``, a momentum outside 0 to 1, a last axis that is
+            not ``dim`` wide, or in training with a single sample.
+        TypeError: for an input of integers, complex numbers, or more precise than the parameters.
 
     Paper: Layer Normalization - https://arxiv.org/abs/1607.06450 (compares with batch normalisation,
     https://arxiv.org/abs/1502.03167)
 
-    Differs from torch: features come last, so that one layer serves ``(b, d)`` and ``(b, t, d)``. As in
-    torch the running average keeps the *unbiased* variance although the batch is normalised with the biased
-    one.
+    Differs from torch: features come last, so that one layer serves ``(b, d)`` and ``(b, t, d)``. Inside,
+    ``norm`` is a ``torch.nn.BatchNorm1d`` that sees the rows: its state loads there, and
+    ``torch.nn.SyncBatchNorm.convert_sync_batchnorm`` exchanges it. As there the running average keeps the
+    *unbiased* variance although the batch is normalised with the biased one.
 
     >>> BatchNorm(1)(torch.tensor([[1.0], [3.0]])).detach().round(decimals=3).T
     tensor([[-1.,  1.]])
     """
 
-    def __init__(self, dim: int, *, eps: float = 1e-5, momentum: float = 0.1) -> None:
+    def __init__(
+        self,
+        dim: int,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
-        self.dim, self.eps, self.momentum = dim, eps, momentum
-        self.weight = nn.Parameter(torch.empty(dim))
-        self.bias = nn.Parameter(torch.empty(dim))
-        self.register_buffer("running_mean", torch.empty(dim))
-        self.register_buffer("running_var", torch.empty(dim))
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Gain one, shift zero, running statistics of a standard normal input."""
-        nn.init.ones_(self.weight)
-        nn.init.zeros_(self.bias)
-        self.running_mean.zero_()
-        self.running_var.fill_(1)
+        require_positive(type(self).__name__, dim=dim)
+        require_eps(type(self).__name__, eps)
+        require_fraction(type(self).__name__, momentum=momentum)
+        self.dim = dim
+        self.norm = nn.BatchNorm1d(dim, eps, momentum, device=device, dtype=dtype)
 
     def forward(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
-        require_width(x, self.dim, f"BatchNorm({self.dim})")
+        require_width(x, self.dim, self, mixed=True)
         rows = x.reshape(-1, self.dim)
-        if self.training and len(rows) == 1:
-            raise ValueError(
-                "BatchNorm cannot train on a single sample (its variance is 0); use LayerNorm or a batch"
-            )
-        if self.training and len(rows) == 0:
-            return x.clone()  # an empty batch has no statistics and must not spoil the running ones
-        y = F.batch_norm(
-            rows,
-            self.running_mean,
-            self.running_var,
-            self.weight,
-            self.bias,
-            self.training,
-            self.momentum,
-            self.eps,
-        )
-        return y.reshape(x.shape)
+        if self.training and not isinstance(x, Proxy):
+            if len(rows) == 1:
+                raise ValueError(
+                    f"{type(self).__name__}({self.dim}) cannot train on a single sample (its variance is 0); "
+                    "use LayerNorm or a batch"
+                )
+            if len(rows) == 0:
+                return x.clone()  # an empty batch has no statistics and must not spoil the running ones
+        return self.norm(rows).reshape(x.shape)
 
     def extra_repr(self) -> str:
-        return f"{self.dim}, eps={self.eps}, momentum={self.momentum}"
+        return f"{self.dim}"
 
 
 @implements(
@@ -274,13 +294,16 @@ class LayerNormRNNCell(nn.Module):
     .. math:: h_t = \tanh\bigl(\mathrm{LN}(W_{hh} h_{t-1} + W_{xh} x_t;\, g, b)\bigr)
 
     Args:
-        input_dim: width of the input x.
-        dim: width of the state h.
+        input_size: width i of the input x.
+        hidden_size: width d of the state h.
+        device: of the parameters.
+        dtype: of the parameters.
 
-    Shape: input ``(*b, input_dim)`` and state ``(*b, d)`` to the next state ``(*b, d)``.
+    Shape: input ``(*b, i)`` and state ``(*b, d)`` to the next state ``(*b, d)``.
 
     Raises:
-        ValueError: if an input has the wrong width.
+        ValueError: for a size below 1, or an input or state of the wrong width.
+        TypeError: for an input or state of another type than the parameters.
 
     Paper: Layer Normalization - https://arxiv.org/abs/1607.06450
 
@@ -290,17 +313,29 @@ class LayerNormRNNCell(nn.Module):
     torch.Size([2, 6])
     """
 
-    def __init__(self, input_dim: int, dim: int) -> None:
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
-        self.input_dim, self.dim = input_dim, dim
-        self.from_input = nn.Linear(input_dim, dim, bias=False)
-        self.from_state = nn.Linear(dim, dim, bias=False)
-        self.norm = LayerNorm(dim)
+        require_positive(type(self).__name__, input_size=input_size, hidden_size=hidden_size)
+        factory = {"device": device, "dtype": dtype}
+        self.input_size, self.hidden_size = input_size, hidden_size
+        self.from_input = nn.Linear(input_size, hidden_size, bias=False, **factory)
+        self.from_state = nn.Linear(hidden_size, hidden_size, bias=False, **factory)
+        self.norm = LayerNorm(hidden_size, **factory)
 
     def forward(self, x: Float[Tensor, "*b i"], state: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
-        require_width(x, self.input_dim, f"LayerNormRNNCell({self.input_dim}, {self.dim})")
-        require_width(state, self.dim, f"the state of LayerNormRNNCell({self.input_dim}, {self.dim})")
+        require_width(x, self.input_size, self)
+        require_width(state, self.hidden_size, self, name="state")
         return torch.tanh(self.norm(self.from_state(state) + self.from_input(x)))
+
+    def extra_repr(self) -> str:
+        return f"{self.input_size}, {self.hidden_size}"
 
 
 def _weight_norm_linear(x: Float[Tensor, "b i"], weight: Float[Tensor, "o i"]) -> Float[Tensor, "b o"]:

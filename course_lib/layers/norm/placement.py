@@ -1,16 +1,26 @@
 """Where the norm stands in a residual block, and what the placement does over depth."""
 
+import inspect
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from course_lib.layers.attention import MultiHeadAttention
+from course_lib.layers._shapes import (
+    layer_name,
+    require_callable,
+    require_divides,
+    require_module,
+    require_one_of,
+    require_positive,
+    require_real,
+    require_tokens,
+)
+from course_lib.layers.attention import KVCache, MultiHeadAttention
 from course_lib.layers.norm.layer_norm import LayerNorm
 from course_lib.registry import implements
-
-__all__ = ["ResidualSublayer", "TransformerBlock", "gradient_norm_profile", "residual_variance_profile"]
 
 PLACEMENTS = ("none", "post", "pre", "peri")
 
@@ -33,15 +43,20 @@ class ResidualSublayer(nn.Module):
     ========  =====================================================  ==================================
 
     Args:
-        sublayer: F, from ``(*b, d)`` to ``(*b, d)``.
+        mixer: F, from ``(*b, d)`` to ``(*b, d)``.
         dim: width d of the residual stream.
         norm: the placement.
-        norm_layer: called with ``dim``; :class:`LayerNorm` or :class:`RMSNorm`, say.
+        norm_layer: called with ``dim``, and with ``device`` and ``dtype`` where they are given;
+            :class:`LayerNorm` or :class:`RMSNorm`, say.
+        device: of the norms; the mixer stays where it is.
+        dtype: of the norms.
 
-    Shape: ``(*b, d)`` to ``(*b, d)``.
+    Shape: ``(*b, d)`` to ``(*b, d)``. A ``mask`` and a ``cache`` are handed on to F.
 
     Raises:
-        ValueError: for an unknown placement.
+        ValueError: for a width below 1, an unknown placement, or a mask or cache that F does not take.
+        TypeError: for a mixer that is no module, a norm layer that cannot be called, or an input of integers,
+            complex numbers, or more precise than the parameters.
 
     Paper: Peri-LN: Revisiting Layer Normalization in the Transformer Architecture -
     https://arxiv.org/abs/2502.02732
@@ -52,23 +67,48 @@ class ResidualSublayer(nn.Module):
 
     def __init__(
         self,
-        sublayer: nn.Module,
+        mixer: nn.Module,
         dim: int,
         *,
         norm: str = "pre",
-        norm_layer: Callable[[int], nn.Module] = LayerNorm,
+        norm_layer: Callable[..., nn.Module] = LayerNorm,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if norm not in PLACEMENTS:
-            raise ValueError(f"norm must be one of {', '.join(PLACEMENTS)}; got {norm!r}")
-        self.norm = norm
-        self.norm_in = norm_layer(dim) if norm in ("pre", "peri") else nn.Identity()
-        self.sublayer = sublayer
-        self.norm_out = norm_layer(dim) if norm == "peri" else nn.Identity()
-        self.norm_sum = norm_layer(dim) if norm == "post" else nn.Identity()
+        name = type(self).__name__
+        require_module(name, mixer=mixer)
+        require_positive(name, dim=dim)
+        require_one_of(name, PLACEMENTS, norm=norm)
+        require_callable(name, norm_layer=norm_layer)
+        factory = _given(device=device, dtype=dtype)
+        self.dim, self.norm = dim, norm
+        self.norm_in = norm_layer(dim, **factory) if norm in ("pre", "peri") else nn.Identity()
+        self.mixer = mixer
+        self.norm_out = norm_layer(dim, **factory) if norm == "peri" else nn.Identity()
+        self.norm_sum = norm_layer(dim, **factory) if norm == "post" else nn.Identity()
 
-    def forward(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
-        return self.norm_sum(x + self.norm_out(self.sublayer(self.norm_in(x))))
+    def takes(self, option: str) -> bool:
+        """Whether the mixer's forward has an argument of this name, such as ``cache``."""
+        return option in inspect.signature(self.mixer.forward).parameters
+
+    def forward(
+        self, x: Float[Tensor, "*b d"], *, mask: Tensor | None = None, cache: KVCache | None = None
+    ) -> Float[Tensor, "*b d"]:
+        require_real(x, self, mixed=True)
+        options = _given(mask=mask, cache=cache)
+        for name in options:
+            if not self.takes(name):
+                raise ValueError(f"{layer_name(self)}: its {type(self.mixer).__name__} takes no {name}")
+        return self.norm_sum(x + self.norm_out(self.mixer(self.norm_in(x), **options)))
+
+    def extra_repr(self) -> str:
+        return f"{self.dim}, norm={self.norm!r}"
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """The options that are not None: a norm layer or a mixer of the reader's own need not know the others."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 @implements(
@@ -86,16 +126,23 @@ class TransformerBlock(nn.Module):
         dim: width d of the residual stream.
         num_heads: attention heads.
         norm: "none", "post", "pre" or "peri", see :class:`ResidualSublayer`.
-        norm_layer: called with ``dim`` for every norm.
+        norm_layer: called with ``dim`` for every norm, see :class:`ResidualSublayer`.
         activation: builds f; a class such as ``nn.GELU`` or any function that returns a module.
         mixer: takes the place of attention; any module from ``(b, t, d)`` to ``(b, t, d)``.
         hidden_dim: width of the feed-forward layer, 4 d unless given.
         causal: mask the future in the default mixer; a mixer of your own brings its own mask.
+        device: of all parameters but those of your own mixer.
+        dtype: of all parameters but those of your own mixer.
 
-    Shape: ``(b, t, d)`` to ``(b, t, d)``.
+    Shape: ``(b, t, d)`` to ``(b, t, d)``. A ``mask`` of the scores, as :func:`scaled_dot_product` takes it,
+    and a ``cache`` (:class:`KVCache`) are handed on to the mixer.
 
     Raises:
-        ValueError: for an unknown placement, or ``causal`` together with a mixer.
+        ValueError: for sizes below 1, heads that do not divide the width, an unknown placement, ``causal``
+            together with a mixer, an input that is not ``(b, t, d)``, or a mask or cache that the mixer does
+            not take.
+        TypeError: for a mixer that is no module, factories that cannot be called, or an input of integers,
+            complex numbers, or more precise than the parameters.
 
     Paper: Peri-LN: Revisiting Layer Normalization in the Transformer Architecture -
     https://arxiv.org/abs/2502.02732
@@ -113,25 +160,53 @@ class TransformerBlock(nn.Module):
         num_heads: int,
         *,
         norm: str = "pre",
-        norm_layer: Callable[[int], nn.Module] = LayerNorm,
+        norm_layer: Callable[..., nn.Module] = LayerNorm,
         activation: Callable[[], nn.Module] = nn.GELU,
         mixer: nn.Module | None = None,
         hidden_dim: int | None = None,
         causal: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if mixer is not None and causal:
-            raise ValueError(
-                "causal=True would be ignored with a mixer of your own; build the mask into the mixer"
-            )
+        name = type(self).__name__
+        require_positive(name, dim=dim, num_heads=num_heads)
         hidden_dim = 4 * dim if hidden_dim is None else hidden_dim
-        mixer = MultiHeadAttention(dim, num_heads, causal=causal) if mixer is None else mixer
-        mlp = nn.Sequential(nn.Linear(dim, hidden_dim), activation(), nn.Linear(hidden_dim, dim))
-        self.attention = ResidualSublayer(mixer, dim, norm=norm, norm_layer=norm_layer)
-        self.mlp = ResidualSublayer(mlp, dim, norm=norm, norm_layer=norm_layer)
+        require_positive(name, hidden_dim=hidden_dim)
+        require_one_of(name, PLACEMENTS, norm=norm)
+        require_callable(name, norm_layer=norm_layer, activation=activation)
+        if mixer is None:
+            require_divides(name, dim=dim, num_heads=num_heads)
+        else:
+            require_module(name, mixer=mixer)
+            if causal:
+                raise ValueError(
+                    f"{name}: causal=True would be ignored with a mixer of your own; "
+                    "build the mask into the mixer"
+                )
+        factory = _given(device=device, dtype=dtype)
+        mixer = MultiHeadAttention(dim, num_heads, causal=causal, **factory) if mixer is None else mixer
+        mlp = nn.Sequential(
+            nn.Linear(dim, hidden_dim, **factory),
+            activation().to(**factory),
+            nn.Linear(hidden_dim, dim, **factory),
+        )
+        self.dim = dim
+        self.attention = ResidualSublayer(mixer, dim, norm=norm, norm_layer=norm_layer, **factory)
+        self.mlp = ResidualSublayer(mlp, dim, norm=norm, norm_layer=norm_layer, **factory)
 
-    def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
-        return self.mlp(self.attention(x))
+    def takes(self, option: str) -> bool:
+        """Whether the mixer's forward has an argument of this name, such as ``cache``."""
+        return self.attention.takes(option)
+
+    def forward(
+        self, x: Float[Tensor, "b t d"], *, mask: Tensor | None = None, cache: KVCache | None = None
+    ) -> Float[Tensor, "b t d"]:
+        require_tokens(x, self.dim, self, mixed=True)
+        return self.mlp(self.attention(x, mask=mask, cache=cache))
+
+    def extra_repr(self) -> str:
+        return f"{self.dim}"
 
 
 @implements("peri-ln")

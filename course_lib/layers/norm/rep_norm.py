@@ -5,17 +5,19 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from course_lib.layers._shapes import require_width
+from course_lib.layers._half import no_autocast, wide
+from course_lib.layers._shapes import (
+    require_at_least,
+    require_divides,
+    require_grid,
+    require_pair,
+    require_positive,
+    require_width,
+)
 from course_lib.layers.norm.layer_norm import BatchNorm, LayerNorm
 from course_lib.registry import implements
 
-__all__ = [
-    "ProgressiveRepBN",
-    "RepBN",
-    "SimplifiedLinearAttention",
-    "fold_rep_bn",
-    "simplified_linear_attention_naive",
-]
+torch.fx.wrap("rearrange")  # symbolic tracing takes it as one step
 
 
 @implements("slab-prepbn", example=lambda: (RepBN(6), torch.randn(4, 5, 6)), mixes_batch=True)
@@ -29,11 +31,15 @@ class RepBN(nn.Module):
 
     Args:
         dim: width d of the last axis; all leading axes are samples.
+        device: of parameters and running averages.
+        dtype: of parameters and running averages.
 
-    Shape: ``(*b, d)`` to ``(*b, d)``.
+    Shape: ``(*b, d)`` to ``(*b, d)``; :math:`\eta` is one number, kept as a vector of one entry.
 
     Raises:
-        ValueError: if the last axis is not ``dim`` wide.
+        ValueError: for a width below 1, a last axis that is not ``dim`` wide, or in training with a single
+            sample.
+        TypeError: for an input of another type than the parameters.
 
     Paper: SLAB: Efficient Transformers with Simplified Linear Attention and Progressive Re-parameterized
     Batch Normalization - https://arxiv.org/abs/2405.11582
@@ -42,10 +48,15 @@ class RepBN(nn.Module):
     tensor([[0., 4.]])
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(
+        self, dim: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> None:
         super().__init__()
-        self.bn = BatchNorm(dim)
-        self.eta = nn.Parameter(torch.empty(()))
+        require_positive(type(self).__name__, dim=dim)
+        factory = {"device": device, "dtype": dtype}
+        self.dim = dim
+        self.bn = BatchNorm(dim, **factory)
+        self.eta = nn.Parameter(torch.empty(1, **factory))  # FSDP cannot shard a parameter without an axis
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -53,7 +64,11 @@ class RepBN(nn.Module):
         nn.init.ones_(self.eta)
 
     def forward(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
+        require_width(x, self.dim, self)
         return self.bn(x) + self.eta * x
+
+    def extra_repr(self) -> str:
+        return f"{self.dim}"
 
 
 @implements(
@@ -66,62 +81,116 @@ class ProgressiveRepBN(nn.Module):
 
     .. math:: y = \lambda\, \mathrm{LN}(x) + (1 - \lambda)\, \mathrm{RepBN}(x)
 
-    :math:`\lambda` is 1 for ``warmup_steps`` training batches, then falls linearly to 0 over ``decay_steps``.
-    In evaluation only RepBN is used, at whatever stage.
+    :math:`\lambda` is 1 for ``warmup_steps`` steps, then falls linearly to 0 over ``decay_steps``. In
+    evaluation only RepBN is used, at whatever stage. A forward pass reads the step and leaves it: as a
+    learning rate does, :math:`\lambda` moves between two updates, by :func:`advance_rep_bn_` or
+    :meth:`advance`.
 
     Args:
         dim: width d of the last axis.
-        decay_steps: training batches from :math:`\lambda = 1` to 0.
-        warmup_steps: training batches with layer normalisation alone.
+        decay_steps: steps from :math:`\lambda = 1` to 0.
+        warmup_steps: steps with layer normalisation alone.
+        device: of parameters and buffers.
+        dtype: of parameters and running averages.
 
     Shape: ``(*b, d)`` to ``(*b, d)``.
 
     Raises:
-        ValueError: for a wrong width, ``decay_steps`` below 1 or negative ``warmup_steps``.
+        ValueError: for a width or ``decay_steps`` below 1, negative ``warmup_steps``, a last axis that is not
+            ``dim`` wide, or in training with a single sample.
+        TypeError: for an input of another type than the parameters.
 
     Paper: SLAB: Efficient Transformers with Simplified Linear Attention and Progressive Re-parameterized
     Batch Normalization - https://arxiv.org/abs/2405.11582
 
-    Differs from the released code: the batch statistics see the data from the first batch on, also during
-    warm-up. As there, a learning curve taken in evaluation mode while :math:`\lambda` is near 1 judges
+    Differs from the released code: there every forward pass in training counts as a step, also one that is
+    only a recomputation for a checkpoint; and the batch statistics see the data from the first batch on, also
+    during warm-up. As there, a learning curve taken in evaluation mode while :math:`\lambda` is near 1 judges
     weights that were never trained through RepBN; read it with care.
 
     >>> norm = ProgressiveRepBN(6, decay_steps=4)
-    >>> for _ in range(3): _ = norm(torch.randn(8, 6))
+    >>> norm.advance(3)
     >>> norm.blend
     0.25
     """
 
-    def __init__(self, dim: int, *, decay_steps: int, warmup_steps: int = 0) -> None:
+    def __init__(
+        self,
+        dim: int,
+        *,
+        decay_steps: int,
+        warmup_steps: int = 0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
-        if decay_steps < 1 or warmup_steps < 0:
-            raise ValueError(
-                f"need decay_steps >= 1 and warmup_steps >= 0, got {decay_steps} and {warmup_steps}; "
-                "for RepBN from the start use RepBN itself"
-            )
-        self.decay_steps, self.warmup_steps = decay_steps, warmup_steps
-        self.layer_norm = LayerNorm(dim)
-        self.rep_bn = RepBN(dim)
-        self.register_buffer("step", torch.zeros((), dtype=torch.long))
+        name = type(self).__name__
+        require_positive(name, dim=dim, decay_steps=decay_steps)  # from the start: that is RepBN itself
+        require_at_least(0, name, warmup_steps=warmup_steps)
+        factory = {"device": device, "dtype": dtype}
+        self.dim, self.decay_steps, self.warmup_steps = dim, decay_steps, warmup_steps
+        self.layer_norm = LayerNorm(dim, **factory)
+        self.rep_bn = RepBN(dim, **factory)
+        self.register_buffer("step", torch.empty((), dtype=torch.long, device=device))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Back to step 0; the two norms have a start of their own."""
+        self.step.zero_()
 
     @property
     def blend(self) -> float:
-        r"""The share :math:`\lambda` of layer normalisation in the next training batch."""
+        r"""The share :math:`\lambda` of layer normalisation in training at this step."""
         return self._blend().item()
 
     def _blend(self) -> Tensor:
         return (1 - (self.step - self.warmup_steps) / self.decay_steps).clamp(0.0, 1.0)
 
+    def advance(self, steps: int = 1) -> None:
+        """So many steps on.
+
+        Raises:
+            ValueError: for a negative number.
+        """
+        require_at_least(0, f"{type(self).__name__}.advance", steps=steps)
+        self.step += steps
+
     def forward(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
+        require_width(x, self.dim, self)
         if not self.training:
             return self.rep_bn(x)
         blend = self._blend().to(x.dtype)  # a tensor, so that the step is no constant of an exported graph
-        y = blend * self.layer_norm(x) + (1 - blend) * self.rep_bn(x)
-        self.step += 1
-        return y
+        return blend * self.layer_norm(x) + (1 - blend) * self.rep_bn(x)
 
     def extra_repr(self) -> str:
-        return f"decay_steps={self.decay_steps}, warmup_steps={self.warmup_steps}"
+        return f"{self.dim}, decay_steps={self.decay_steps}, warmup_steps={self.warmup_steps}"
+
+
+@implements("slab-prepbn")
+def advance_rep_bn_(model: nn.Module, steps: int = 1) -> None:
+    """Move every :class:`ProgressiveRepBN` of a network on; call it after every update.
+
+    As a hook of ``fit``: ``hooks=[lambda run: advance_rep_bn_(run.model)]``.
+
+    Args:
+        model: any module.
+        steps: how far.
+
+    Raises:
+        ValueError: for a negative number.
+
+    Paper: SLAB: Efficient Transformers with Simplified Linear Attention and Progressive Re-parameterized
+    Batch Normalization - https://arxiv.org/abs/2405.11582
+
+    >>> model = nn.Sequential(nn.Linear(2, 6), ProgressiveRepBN(6, decay_steps=4))
+    >>> advance_rep_bn_(model)
+    >>> model[1].blend
+    0.75
+    """
+    require_at_least(0, "advance_rep_bn_", steps=steps)
+    for module in model.modules():
+        if isinstance(module, ProgressiveRepBN):
+            module.advance(steps)
 
 
 @implements("slab-prepbn")
@@ -139,6 +208,7 @@ def fold_rep_bn(norm: RepBN | ProgressiveRepBN, linear: nn.Linear) -> nn.Linear:
 
     Raises:
         ValueError: if the widths differ.
+        TypeError: for a layer that is not linear.
 
     Paper: SLAB: Efficient Transformers with Simplified Linear Attention and Progressive Re-parameterized
     Batch Normalization - https://arxiv.org/abs/2405.11582
@@ -148,14 +218,18 @@ def fold_rep_bn(norm: RepBN | ProgressiveRepBN, linear: nn.Linear) -> nn.Linear:
     True
     """
     norm = norm.rep_bn if isinstance(norm, ProgressiveRepBN) else norm
-    bn = norm.bn
-    if linear.in_features != bn.dim:
+    if not isinstance(linear, nn.Linear):
+        raise TypeError(f"fold_rep_bn: a norm folds into a torch.nn.Linear, got {type(linear).__name__}")
+    if linear.in_features != norm.dim:
         raise ValueError(
-            f"a norm {bn.dim} wide cannot be folded into a linear layer of width {linear.in_features}"
+            f"fold_rep_bn: a norm {norm.dim} wide does not fold into a linear layer of width "
+            f"{linear.in_features}"
         )
+    bn = norm.bn.norm
     gain = bn.weight / torch.sqrt(bn.running_var + bn.eps)
     scale, shift = gain + norm.eta, bn.bias - gain * bn.running_mean
-    folded = nn.Linear(linear.in_features, linear.out_features).to(linear.weight)
+    factory = {"device": linear.weight.device, "dtype": linear.weight.dtype}
+    folded = nn.utils.skip_init(nn.Linear, linear.in_features, linear.out_features, **factory)
     folded.weight.copy_(linear.weight * scale)
     folded.bias.copy_(linear.weight @ shift + (0 if linear.bias is None else linear.bias))
     return folded
@@ -193,11 +267,16 @@ class SimplifiedLinearAttention(nn.Module):
         dim: width d.
         num_heads: heads, a divisor of ``dim``.
         grid: rows and columns of the token grid, with rows x columns = t.
+        device: of the parameters.
+        dtype: of the parameters.
 
-    Shape: ``(b, t, d)`` to ``(b, t, d)``.
+    Shape: ``(b, t, d)`` to ``(b, t, d)``. Sums over tokens of half precision are formed in float32, also
+    under autocast: in float16 they leave its range.
 
     Raises:
-        ValueError: for a wrong width or number of tokens, or heads that do not divide ``dim``.
+        ValueError: for sizes below 1, heads that do not divide ``dim``, or anything but the tokens of the
+            grid.
+        TypeError: for tokens of another type than the parameters.
 
     Paper: SLAB: Efficient Transformers with Simplified Linear Attention and Progressive Re-parameterized
     Batch Normalization - https://arxiv.org/abs/2405.11582
@@ -211,22 +290,28 @@ class SimplifiedLinearAttention(nn.Module):
 
     eps = 1e-6
 
-    def __init__(self, dim: int, num_heads: int, *, grid: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        *,
+        grid: tuple[int, int],
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
-        if dim % num_heads:
-            raise ValueError(f"num_heads must divide dim, got {num_heads} and {dim}")
-        self.dim, self.num_heads, self.grid = dim, num_heads, grid
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.local = nn.Conv2d(dim, dim, 5, padding=2, groups=dim)
-        self.out = nn.Linear(dim, dim)
+        require_divides(type(self).__name__, dim=dim, num_heads=num_heads)
+        factory = {"device": device, "dtype": dtype}
+        self.dim, self.num_heads = dim, num_heads
+        self.grid = require_pair(type(self).__name__, grid=grid)
+        self.qkv = nn.Linear(dim, 3 * dim, **factory)
+        self.local = nn.Conv2d(dim, dim, 5, padding=2, groups=dim, **factory)
+        self.out = nn.Linear(dim, dim, **factory)
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
-        require_width(x, self.dim, f"SimplifiedLinearAttention({self.dim}, {self.num_heads})")
-        rows, columns = self.grid
-        if x.shape[1] != rows * columns:
-            raise ValueError(f"the grid {self.grid} has {rows * columns} tokens, got {x.shape[1]}")
+        require_grid(x, self.grid, self.dim, self)
         q, k, v = rearrange(self.qkv(x), "b t (three h k) -> three b h t k", three=3, h=self.num_heads)
-        image = rearrange(v, "b h (i j) k -> b (h k) i j", i=rows)
+        image = rearrange(v, "b h (i j) k -> b (h k) i j", i=self.grid[0])
         local = rearrange(self.local(image), "b d i j -> b (i j) d")
         return self.out(rearrange(self.attend(q, k, v), "b h t k -> b t (h k)") + local)
 
@@ -234,7 +319,13 @@ class SimplifiedLinearAttention(nn.Module):
         self, q: Float[Tensor, "b h t k"], k: Float[Tensor, "b h t k"], v: Float[Tensor, "b h t k"]
     ) -> Float[Tensor, "b h t k"]:
         """The kernel term alone, in the cheaper of its two orders."""
-        if q.shape[-2] < q.shape[-1]:
+        with no_autocast(q):
+            return self._attend(wide(q), wide(k), wide(v)).to(v.dtype)
+
+    def _attend(
+        self, q: Float[Tensor, "b h t k"], k: Float[Tensor, "b h t k"], v: Float[Tensor, "b h t k"]
+    ) -> Float[Tensor, "b h t k"]:
+        if self.grid[0] * self.grid[1] < self.dim // self.num_heads:
             return simplified_linear_attention_naive(q, k, v, self.eps)
         q, k = q.relu(), k.relu()
         return q @ (k.mT @ v) / (q @ k.sum(-2, keepdim=True).mT + self.eps)
