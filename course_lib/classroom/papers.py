@@ -5,10 +5,10 @@ import importlib
 from importlib.util import find_spec
 
 from course_lib import registry
-from course_lib.classroom.style import Displayed
+from course_lib.tables import Displayed, Table
 
 
-def papers_table(chapter: str) -> Displayed:
+def papers_table(chapter: str) -> Table:
     """The papers of a chapter with year, arXiv link and the objects that implement them.
 
     Args:
@@ -20,15 +20,18 @@ def papers_table(chapter: str) -> Displayed:
     Raises:
         ValueError: for an unknown chapter.
 
-    >>> print(str(papers_table("layers/norm")).splitlines()[1])
-    2016  Layer Normalization (https://arxiv.org/abs/1607.06450)
+    >>> print(str(papers_table("layers/norm")).splitlines()[1])  # doctest: +ELLIPSIS
+    2016  Layer Normalization (https://arxiv.org/abs/1607.06450)   ...LayerNorm...
     """
     if chapter not in registry.chapters():
         raise ValueError(f"no chapter has the id {chapter!r}{registry.suggest(chapter, registry.chapters())}")
     objects = _objects(chapter)
     papers = [paper for paper in registry.papers().values() if paper.chapter == chapter]
     rows = [(paper, objects.get(paper.id, [])) for paper in sorted(papers, key=lambda p: (p.year, p.title))]
-    return Displayed(_as_html(rows), _as_text(rows))
+    cells = [[paper.year, _link(paper), _names(names)] for paper, names in rows]
+    return Table(
+        cells, ["Year", "Paper", "In the library"], label="papers of this chapter", align="lll", head=1
+    )
 
 
 def _objects(chapter: str) -> dict[str, list[str]]:
@@ -46,25 +49,11 @@ def _objects(chapter: str) -> dict[str, list[str]]:
     return found
 
 
-def _as_html(rows: list[tuple[registry.Paper, list[str]]]) -> str:
-    body = ""
-    for paper, names in rows:
-        link = f'<a href="{paper.url}">{html.escape(paper.title)}</a>'
-        code = ", ".join(f"<code>{html.escape(name)}</code>" for name in names) or "–"
-        body += f'<tr><td>{paper.year}</td><th scope="row">{link}</th><td>{code}</td></tr>'
-    head = "".join(f'<th scope="col">{title}</th>' for title in ("Year", "Paper", "In the library"))
-    return (
-        '<div class="course-table" role="region" aria-label="papers of this chapter" tabindex="0"'
-        ' style="overflow-x:auto"><style>.course-table :is(th,td){padding:.25em .75em!important;'
-        "text-align:left!important;vertical-align:top;white-space:normal}"
-        ".course-table tbody th{font-weight:inherit}</style>"
-        f'<table class="dataframe"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-    )
+def _link(paper: registry.Paper) -> Displayed:
+    title = html.escape(paper.title)
+    return Displayed(f'<a href="{paper.url}">{title}</a>', f"{paper.title} ({paper.url})")
 
 
-def _as_text(rows: list[tuple[registry.Paper, list[str]]]) -> str:
-    lines = ["year  paper"]
-    for paper, names in rows:
-        lines.append(f"{paper.year}  {paper.title} ({paper.url})")
-        lines.append(f"      {', '.join(names) or '-'}")
-    return "\n".join(lines)
+def _names(names: list[str]) -> Displayed:
+    code = ", ".join(f"<code>{html.escape(name)}</code>" for name in names)
+    return Displayed(code or "–", ", ".join(names) or "–")

@@ -16,7 +16,7 @@ with needs("book"):
     from pygments.formatters import HtmlFormatter
     from pygments.lexers import PythonLexer
 
-from course_lib.classroom.style import Displayed
+from course_lib.tables import Displayed
 
 # Registration says where a paper is implemented, not how: the reader of the code does not need it.
 _REGISTRATION = {"implements"}

@@ -8,11 +8,11 @@ best there is. Where the page says which theme it shows, a CSS filter brings the
 import base64
 import html
 import io
-import numbers
 from collections.abc import Sequence
 from typing import Any
 
 from course_lib.optional import needs
+from course_lib.tables import Displayed, Table
 
 with needs("book"):
     import matplotlib as mpl
@@ -73,28 +73,6 @@ _RC = {
 }
 
 
-class Displayed:
-    """Something to show: HTML for the page, other forms for readers that cannot show HTML.
-
-    Args:
-        html_text: what a browser shows.
-        plain: what a terminal, a plain-text export or a diff shows.
-        png: an image for exports without HTML.
-    """
-
-    def __init__(self, html_text: str, plain: str, png: bytes | None = None):
-        self.html_text, self.plain, self.png = html_text, plain, png
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        bundle = {"text/html": self.html_text, "text/plain": self.plain}
-        if self.png is not None:
-            bundle["image/png"] = base64.b64encode(self.png).decode()
-        return bundle
-
-    def __repr__(self) -> str:
-        return self.plain
-
-
 def use_style() -> None:
     """Set matplotlib's defaults for the course (size, colours, no frame); call it before the first figure.
 
@@ -147,19 +125,7 @@ def table(rows: Sequence[Sequence[Any]], columns: Sequence[str], caption: str | 
     layer      width  accuracy
     LayerNorm     64     0.988
     """
-    columns = [str(column) for column in columns]
-    for row in rows:
-        if len(row) != len(columns):
-            raise ValueError(
-                f"the row {list(row)} has {len(row)} cells, but there are {len(columns)} columns: {columns}"
-            )
-    numeric = [all(_is_number(row[i]) for row in rows if row[i] is not None) for i in range(len(columns))]
-    cells = [[_cell(value) for value in row] for row in rows]
-    display(
-        Displayed(
-            _table_html(cells, columns, numeric, caption), _table_text(cells, columns, numeric, caption)
-        )
-    )
+    display(Table(rows, columns, caption=caption))
 
 
 def contrast(colour: str | tuple, background: str | tuple) -> float:
@@ -216,49 +182,3 @@ def image_html(png: bytes, alt: str, below: str = "") -> str:
     # "dark-light" tells Sphinx' theme that the image is made for both pages.
     tag = f'<img class="dark-light" alt="{html.escape(alt)}" {size} src="{source}">'
     return f'<figure class="course-figure" style="margin:0">{tag}{below}</figure>'
-
-
-def _is_number(value: Any) -> bool:
-    return hasattr(value, "__float__") and not isinstance(value, bool)
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "–"
-    if isinstance(value, numbers.Integral | str) or not (
-        isinstance(value, numbers.Real) or hasattr(value, "item")
-    ):
-        return str(value)  # anything else that prints itself, such as a mean with its spread
-    number = float(value)
-    return f"{number:.0f}" if 1e3 <= abs(number) < 1e6 else f"{number:.3g}"
-
-
-def _table_html(cells: list[list[str]], columns: list[str], numeric: list[bool], caption: str | None) -> str:
-    align = [' style="text-align:right"' if n else ' style="text-align:left"' for n in numeric]
-    head = "".join(f'<th scope="col"{a}>{html.escape(c)}</th>' for c, a in zip(columns, align, strict=True))
-    body = ""
-    for row in cells:
-        first, *rest = [html.escape(cell) for cell in row]
-        body += f'<tr><th scope="row" style="text-align:left">{first}</th>'
-        body += "".join(f"<td{a}>{cell}</td>" for cell, a in zip(rest, align[1:], strict=True)) + "</tr>"
-    title = html.escape(caption) if caption else ""
-    label = html.escape(caption or ", ".join(columns))
-    # The book's theme knows the class "dataframe", in light and dark; a box with focus scrolls by keyboard.
-    return (
-        f'<div class="course-table" role="region" aria-label="{label}" tabindex="0" style="overflow-x:auto">'
-        "<style>.course-table :is(th,td){padding:.25em .75em!important}</style>"
-        f'<table class="dataframe">{f"<caption>{title}</caption>" if title else ""}'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
-
-
-def _table_text(cells: list[list[str]], columns: list[str], numeric: list[bool], caption: str | None) -> str:
-    lines = [columns, *cells]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
-    text = [
-        "  ".join(
-            c.rjust(w) if n else c.ljust(w) for c, w, n in zip(line, widths, numeric, strict=True)
-        ).rstrip()
-        for line in lines
-    ]
-    return "\n".join(([caption] if caption else []) + text)
