@@ -9,7 +9,6 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from course_lib.classroom import style
@@ -172,56 +171,10 @@ def test_the_style_draws_no_frame_and_tells_colours_apart():
     assert len(set(CYCLE)) == 6
 
 
-def test_a_table_has_heads_for_columns_and_rows(shown):
-    table([["a<b", 1, 0.5], ["c", 20, None]], ["name", "size", "score"], caption="Sizes & scores")
-    page = Tags(shown[0].html_text)
-    assert [th["scope"] for th in page.all("th")] == ["col"] * 3 + ["row"] * 2
-    assert len(page.all("td")) == 4
-    assert len(page.all("caption")) == 1
-    assert "a<b" in page.text
-    assert "Sizes & scores" in page.text
-
-
-def test_a_wide_table_scrolls_in_a_box_that_takes_the_focus(shown):
-    table([[1]], ["n"], caption="One")
-    (box,) = Tags(shown[0].html_text).all("div")
-    assert box["tabindex"] == "0"
-    assert box["role"] == "region"
-    assert box["aria-label"] == "One"
-    assert "overflow-x:auto" in box["style"]
-
-
-def test_cells_are_short_and_numbers_stand_right(shown):
-    class Spread:
-        def __float__(self):
-            return 0.5
-
-        def __str__(self):
-            return "0.5 ± 0.1"
-
-    values = [
-        0.123456,
-        12345.6,
-        1e-7,
-        3,
-        True,
-        torch.tensor(0.25),
-        np.float32(2.5),
-        Spread(),
-        None,
-        float("nan"),
-    ]
-    table([[str(i), value] for i, value in enumerate(values)], ["row", "value"])
-    column = [line.split(maxsplit=1)[1] for line in shown[0].plain.splitlines()[1:]]
-    assert column == ["0.123", "12346", "1e-07", "3", "True", "0.25", "2.5", "0.5 ± 0.1", "–", "nan"]
-    table([["a", 1.0], ["b", None]], ["name", "number"])
-    assert shown[1].plain == "name  number\na          1\nb          –"
-    assert 'text-align:right">1<' in shown[1].html_text
-
-
-def test_a_ragged_table_is_refused():
-    with pytest.raises(ValueError, match=r"has 1 cells, but there are 2 columns: \['a', 'b'\]"):
-        table([[1, 2], [3]], ["a", "b"])
+def test_a_table_is_shown(shown):
+    table([["a", 1.0], ["b", None]], ["name", "number"], caption="Two")
+    assert shown[0].plain == "Two\nname  number\na          1\nb          –"
+    assert "<caption>Two</caption>" in shown[0].html_text
 
 
 def test_axes_are_no_figure():
