@@ -268,8 +268,8 @@ def public_names(module: str) -> tuple[str, ...]:
     That is its ``__all__`` where it has one; else what it defines without an underscore and what it imports
     under its own name (``from a import b as b``).
 
-    >>> public_names("course_lib.optional")
-    ('how_to_install', 'needs')
+    >>> public_names("course_lib.cache")
+    ('cache_folder', 'source_tree')
     """
     file = Path(find_spec(module).origin)  # type: ignore[union-attr, arg-type]
     lazy = file.with_suffix(".pyi")

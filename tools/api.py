@@ -46,12 +46,8 @@ def api_page(contents: Contents, chapter: str) -> str:
     lines = [f"# In the library: {title}", "", _first_paragraph(module), ""]
     if chapter in contents.finished:
         lines += [f"Taught in {{doc}}`/{chapter}`.", ""]
-    lines += [
-        "```python",
-        f"from {module.__name__} import {registry.public_names(module.__name__)[0]}  # and so on",
-        "```",
-        "",
-    ]
+    first = registry.public_names(module.__name__)[0]
+    lines += ["```python", f"from {module.__name__} import {first}  # and so on", "```", ""]
     return "\n".join([*lines, *_objects(contents, module, f"catalogue/{chapter}")])
 
 
@@ -100,8 +96,8 @@ def _object(contents: Contents, name: str, obj: Any, page: str, heading: str) ->
     else:
         lines += [f".. autofunction:: {target(obj)}"]
     lines += ["```", ""]
-    entry = next((e for e in contents.entries.values() if e.obj is obj), None)
-    if entry is not None:
+    entry = contents.entries.get(name)
+    if entry is not None and entry.obj is obj:
         lines += [_facts(entry, page), ""]
     return lines
 

@@ -21,8 +21,6 @@ from course_lib.compare.rows import Row, rows
 from course_lib.compare.table import accuracy_words, time_words
 from course_lib.tables import Table
 
-__all__ = ["bench_page", "which_layer"]
-
 OLD = '<span class="stale" title="the code has changed since this was measured">†</span>'
 
 
@@ -118,9 +116,9 @@ def _object(chapter: str, name: str) -> str:
 
 
 def _linked(chapter: str, name: str) -> str:
-    module = importlib.import_module(f"course_lib.{chapter.replace('/', '.')}")
-    if name in registry.public_names(module.__name__):
-        return api.link(getattr(module, name))
+    module = f"course_lib.{chapter.replace('/', '.')}"
+    if name in registry.public_names(module):
+        return api.link(getattr(importlib.import_module(module), name))
     entry = registry.entries().get(name)  # from another chapter
     return api.link(entry.obj) if entry else f"`{name}`"
 

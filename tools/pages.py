@@ -16,6 +16,7 @@ from api import escape
 from contents import PARTS, Contents, Tried
 
 from course_lib import registry
+from course_lib.tables import Table
 
 try:
     import tomllib
@@ -77,12 +78,7 @@ def generate(contents: Contents) -> dict[str, str]:
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     """A Markdown table; cells must not hold line breaks."""
-    lines = [_row(head := list(head)), _row("---" for _ in head), *map(_row, rows)]
-    return "\n".join(lines)
-
-
-def _row(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
+    return Table(map(list, rows), head).markdown
 
 
 def filterable(name: str, content: str) -> str:

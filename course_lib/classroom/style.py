@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from course_lib.optional import needs
-from course_lib.tables import Displayed, Table
 
 with needs("book"):
     import matplotlib as mpl
@@ -20,6 +19,8 @@ with needs("book"):
     from IPython.display import display
     from matplotlib.figure import Figure
     from PIL import Image
+
+from course_lib.tables import Displayed, Table
 
 # The palette of Okabe and Ito: eight colours that stay apart under the common kinds of colour blindness.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
@@ -125,7 +126,7 @@ def table(rows: Sequence[Sequence[Any]], columns: Sequence[str], caption: str | 
     layer      width  accuracy
     LayerNorm     64     0.988
     """
-    display(Table(rows, columns, caption=caption))
+    display(Table(rows, columns, caption))
 
 
 def contrast(colour: str | tuple, background: str | tuple) -> float:

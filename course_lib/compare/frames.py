@@ -142,9 +142,7 @@ def _convolved(channels: int) -> nn.Module:
     return nn.Sequential(nn.Conv2d(1, channels, 3, padding=1), nn.GELU())
 
 
-def token_frame(
-    dim: int = 32, *, patch: int = 2, activation: Callable[[], nn.Module] = nn.GELU
-) -> Frame:
+def token_frame(dim: int = 32, *, patch: int = 2, activation: Callable[[], nn.Module] = nn.GELU) -> Frame:
     """For layers that mix tokens: patches with their positions, the layer, the mean.
 
     Args:

@@ -30,7 +30,6 @@ A worker that dies costs the seed it was at; a
 run that is stopped goes on where it was, because every finished seed is kept in a journal.
 """
 
-import html
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -41,6 +40,7 @@ from course_lib.measure.journal import Outcome
 from course_lib.measure.sample import Sample as Sample
 from course_lib.measure.sample import each as each
 from course_lib.registry import paper as _paper
+from course_lib.tables import Table
 
 
 @dataclass(frozen=True)
@@ -114,24 +114,16 @@ class Measurement(Mapping[str, Sample]):
         return len(self._samples)
 
     @property
-    def _summary(self) -> str:
+    def _table(self) -> Table:
         seeds = f"{len(self.seeds)} seed{'s' * (len(self.seeds) != 1)}"
-        return f"{self.name}: {seeds}, {'stored' if self.fresh else 'run just now'}"
+        caption = f"{self.name}: {seeds}, {'stored' if self.fresh else 'run just now'}"
+        return Table(self.items(), ["quantity", "mean ± spread over seeds"], caption)
 
     def __repr__(self) -> str:
-        width = max(map(len, self._samples), default=0)
-        return "\n".join([self._summary, *(f"  {key:{width}}  {self[key]}" for key in self)])
+        return self._table.plain
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f'<tr><th scope="row">{html.escape(key)}</th><td>{sample}</td></tr>'
-            for key, sample in self.items()
-        )
-        return (
-            f'<table class="measurement"><caption>{html.escape(self._summary)}</caption><thead><tr>'
-            '<th scope="col">quantity</th><th scope="col">mean ± spread over seeds</th></tr></thead>'
-            f"<tbody>{rows}</tbody></table>"
-        )
+        return self._table.html_text
 
 
 # Seeds run in this process, by module, name, code and seed, so that a page runs each once.

@@ -171,10 +171,10 @@ def test_the_style_draws_no_frame_and_tells_colours_apart():
     assert len(set(CYCLE)) == 6
 
 
-def test_a_table_is_shown(shown):
-    table([["a", 1.0], ["b", None]], ["name", "number"], caption="Two")
-    assert shown[0].plain == "Two\nname  number\na          1\nb          –"
-    assert "<caption>Two</caption>" in shown[0].html_text
+def test_a_table_is_displayed(shown):
+    table([["a", 1.0], ["b", None]], ["name", "number"], caption="Numbers")
+    assert shown[0].plain == "Numbers\nname  number\na          1\nb          –"
+    assert "<caption>Numbers</caption>" in shown[0].html_text
 
 
 def test_axes_are_no_figure():

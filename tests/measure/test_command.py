@@ -345,7 +345,7 @@ def test_verify_notices_a_forged_number(lab, capsys):
     out = capsys.readouterr().out
     assert "DIFFERS" in out
     assert "stored" in out
-    assert "agrees   layers/toy:constant" in out
+    assert "agrees      layers/toy:constant" in out
 
 
 def test_verify_notices_an_experiment_that_is_not_repeatable(lab, capsys):

@@ -8,8 +8,8 @@ what only people read: the arguments of ``raise``, the message of ``assert``, me
 ``__repr__``; and the decorators ``dataset``, ``experiment``, ``implements``, ``mistake`` and
 ``specimen``, which only register. Definitions are numbered in the order in which they are met, so
 moving one to another file changes nothing. A local variable that has the name of a definition counts
-as that definition too: sometimes too much is followed, never too little. Of other packages only the name counts (``torch.exp`` is
-not ``math.exp``): their versions are recorded with a result, not hashed.
+as that definition too: sometimes too much is followed, never too little. Of other packages only the
+name counts (``torch.exp`` is not ``math.exp``): their versions are recorded with a result, not hashed.
 
 A static walk cannot see modules imported by a computed name, or data files. Attributes of an
 instance count with its class, which is reached where the instance is built. A module used as a

@@ -25,7 +25,6 @@ from course_lib.experiments.layers.conv.network_in_network import HEADS as HEADS
 from course_lib.experiments.layers.conv.network_in_network import DenseHead as DenseHead
 from course_lib.experiments.layers.conv.network_in_network import heads as heads
 from course_lib.experiments.layers.conv.network_in_network import heads_faster as heads_faster
-from course_lib.experiments.layers.conv.network_in_network import shifted as shifted
 from course_lib.experiments.layers.conv.side_by_side import FRAME as FRAME
 from course_lib.experiments.layers.conv.side_by_side import SIDE_BY_SIDE as SIDE_BY_SIDE
 from course_lib.experiments.layers.conv.side_by_side import side_by_side as side_by_side

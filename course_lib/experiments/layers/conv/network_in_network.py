@@ -3,10 +3,10 @@
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
 from course_lib.data import load
+from course_lib.data.moved import moved_each_way
 from course_lib.layers.conv import (
     NetworkInNetwork,
 )
@@ -30,12 +30,6 @@ HEADS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-def shifted(images: Tensor) -> list[Tensor]:
-    """The images moved by one pixel in each of four directions; zeros come in."""
-    padded = F.pad(images, (1, 1, 1, 1))
-    return [padded[..., i : i + 8, j : j + 8] for i, j in ((0, 1), (2, 1), (1, 0), (1, 2))]
-
-
 @experiment(paper="network-in-network", seeds=5)
 def heads(seed: int) -> dict[str, float]:
     """300 training digits, one trunk, two heads: accuracy seen, unseen, and unseen but moved by a pixel."""
@@ -46,7 +40,7 @@ def heads(seed: int) -> dict[str, float]:
         model = build()
         fit(model, train, steps=300, batch_size=50, lr=3e-3, seed=seed)
         test = evaluate(model, digits.test)
-        moved = [evaluate(model, (x, digits.test.y)) for x in shifted(digits.test.x)]
+        moved = [evaluate(model, (x, digits.test.y)) for x in moved_each_way(digits.test.x)]
         result[f"{name}_test"], result[f"{name}_gap"] = test, evaluate(model, train) - test
         result[f"{name}_drop"] = test - sum(moved) / 4
     return result
@@ -60,6 +54,6 @@ def heads_faster(seed: int) -> dict[str, float]:
         torch.manual_seed(seed)
         model = build()
         fit(model, digits.train[:300], steps=300, batch_size=50, lr=1e-2, seed=seed)
-        moved = [evaluate(model, (x, digits.test.y)) for x in shifted(digits.test.x)]
+        moved = [evaluate(model, (x, digits.test.y)) for x in moved_each_way(digits.test.x)]
         drops[f"{name}_drop"] = evaluate(model, digits.test) - sum(moved) / 4
     return drops

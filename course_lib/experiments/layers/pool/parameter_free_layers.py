@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from course_lib.data import load
+from course_lib.data.moved import moved_each_way
 from course_lib.layers.pool import (
     MaxPoolMixer,
     ParameterFreeBottleneck,
@@ -46,9 +46,7 @@ def operator_network(operator: Callable[[int], nn.Module], stem: int, width: int
 def shifted_accuracy(model: nn.Module, seed: int = 0) -> float:
     """Test accuracy where every digit is moved by one pixel, up, down, left and right."""
     x, y = load("digits").test
-    padded = F.pad(x, (1, 1, 1, 1))
-    moved = [padded[..., a : a + 8, b : b + 8] for a, b in ((0, 1), (2, 1), (1, 0), (1, 2))]
-    return sum(evaluate(model, (m, y)) for m in moved) / 4
+    return sum(evaluate(model, (moved, y)) for moved in moved_each_way(x)) / 4
 
 
 @experiment(paper="parameter-free-layers", seeds=3)
