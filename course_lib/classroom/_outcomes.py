@@ -3,13 +3,16 @@
 import copy
 import inspect
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
+
+from course_lib.contexts import isolated
 
 # Reported first when several things are wrong: a wrong shape explains a wrong gradient, not vice versa.
 KINDS = ("unwritten", "exception", "type", "shape", "dtype", "value", "in place", "state", "gradient")
@@ -20,9 +23,7 @@ class Outcome:
     """All that a call did: what it returned, what flows back, what it changed, or how it failed."""
 
     value: Any = None
-    through: list[bool] = field(
-        default_factory=list
-    )  # for each tensor returned: does a gradient flow through it?
+    through: list[bool] = field(default_factory=list)  # whether a gradient flows through each tensor
     gradients: dict[str, Tensor] = field(default_factory=dict)
     state: dict[str, Tensor] = field(default_factory=dict)
     changed: list[str] = field(default_factory=list)
@@ -99,8 +100,7 @@ def call(
     if isinstance(function, nn.Module):
         leaves |= {f"the parameter {name}": p for name, p in function.named_parameters() if p.requires_grad}
     outcome = Outcome()
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)  # both sides draw the same random numbers
+    with isolated(0):  # both sides draw the same random numbers
         try:
             positional = [given[name] for name in case.names]
             outcome.value = function(*positional, **{name: given[name] for name in case.kwargs})
@@ -109,7 +109,9 @@ def call(
                 _backward(outcome, leaves, like)
         except Exception as error:
             outcome.error = error
-    outcome.value = _detached(outcome.value)
+    outcome.value = tree_map(
+        lambda leaf: leaf.detach().clone() if isinstance(leaf, Tensor) else leaf, outcome.value
+    )
     if isinstance(function, nn.Module):
         outcome.state = {name: buffer.detach().clone() for name, buffer in function.named_buffers()}
     return outcome
@@ -162,19 +164,8 @@ def _fresh(value: Any, name: str, leaves: dict[str, Tensor] | None) -> Any:
     return value.copy() if isinstance(value, np.ndarray) else value
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _tensors(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _tensors(item)
-
-
 def _backward(outcome: Outcome, leaves: dict[str, Tensor], like: Outcome | None) -> None:
-    tensors = list(_tensors(outcome.value))
+    tensors = [leaf for leaf in tree_leaves(outcome.value) if isinstance(leaf, Tensor)]
     outcome.through = [t.requires_grad for t in tensors]
     asked = outcome.through if like is None else like.through
     total, parts = torch.zeros((), dtype=torch.float64), 0
@@ -187,16 +178,6 @@ def _backward(outcome: Outcome, leaves: dict[str, Tensor], like: Outcome | None)
         gradients = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
         pairs = zip(leaves.items(), gradients, strict=True)
         outcome.gradients = {n: torch.zeros_like(leaf) if g is None else g for (n, leaf), g in pairs}
-
-
-def _detached(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.detach().clone()
-    if isinstance(value, Mapping):
-        return {key: _detached(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_detached(item) for item in value]
-    return value
 
 
 def _compare_errors(expected: Exception | None, got: Exception | None) -> Difference | None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from course_lib.classroom._outcomes import Case, Difference, Outcome, Tolerance, call, difference, expect
+from course_lib.contexts import isolated
 
 Build = tuple | Mapping[str, Any] | None
 
@@ -93,8 +94,7 @@ def _built(target: Any, build: Build) -> Any:
         return copy.deepcopy(target).double()
     if not (inspect.isclass(target) and issubclass(target, nn.Module)):
         return target
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with isolated(0):
         module = target(**build) if isinstance(build, Mapping) else target(*(build or ()))
     return module.double()
 

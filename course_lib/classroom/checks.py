@@ -1,6 +1,5 @@
 """``check_layer``: one contract that every layer of the course passes, for anyone's own ``nn.Module`` too."""
 
-import html
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -21,6 +20,7 @@ from course_lib.classroom._contract.subject import (
 )
 from course_lib.contexts import isolated, one_thread
 from course_lib.registry import Traits, suggest
+from course_lib.tables import Displayed, Table
 
 _SIGNS = {"passed": "✓", "failed": "✗", "excepted": "!", "not applicable": "–"}
 
@@ -82,19 +82,16 @@ class Report:
         return "\n".join([self.summary, *lines])
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f'<tr><th scope="row" style="text-align:left"><code>{name}</code></th>'
-            f'<td style="text-align:left;white-space:nowrap">{_SIGNS[r.status]} {r.status}</td>'
-            f'<td style="text-align:left">{html.escape(r.message or documented_checks()[name])}</td></tr>'
+        what = documented_checks()
+        rows = [
+            [
+                Displayed(f"<code>{name}</code>", name),
+                f"{_SIGNS[r.status]} {r.status}",
+                r.message or what[name],
+            ]
             for name, r in self.results.items()
-        )
-        head = "".join(
-            f'<th scope="col" style="text-align:left">{title}</th>' for title in ("check", "result", "what")
-        )
-        return (
-            f'<table><caption style="text-align:left">{html.escape(self.summary)}</caption>'
-            f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-        )
+        ]
+        return Table(rows, ["check", "result", "what"], self.summary, align="lll").html_text
 
 
 class LayerCheckError(AssertionError):

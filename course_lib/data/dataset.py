@@ -5,7 +5,6 @@ anything. Nothing here touches the network.
 """
 
 import copy
-import difflib
 import importlib
 import inspect
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor
 
 from course_lib.optional import how_to_install
+from course_lib.registry import suggest
 
 __all__ = [
     "Dataset",
@@ -306,12 +306,7 @@ def package_file(package: str, *path: str) -> Path:
 
 def _source(name: str) -> _Source:
     if name not in _sources:
-        close = difflib.get_close_matches(name, _sources, n=3, cutoff=0.5)
-        hint = (
-            f"; did you mean {', '.join(close)}?"
-            if close
-            else f"; known are {', '.join(names(downloads=True))}"
-        )
+        hint = suggest(name, _sources) or f"; known are {', '.join(names(downloads=True))}"
         raise ValueError(f"no data set is called {name!r}{hint}")
     return _sources[name]
 

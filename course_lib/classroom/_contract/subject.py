@@ -13,6 +13,7 @@ from typing import Any
 import jaxtyping
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
 
 from course_lib.contexts import seed_all
 from course_lib.registry import Traits
@@ -49,22 +50,12 @@ def as_installed() -> Iterator[None]:
 
 def map_tensors(function: Callable[[Tensor], Tensor], tree: Any) -> Any:
     """Apply a function to every tensor in nested tuples, lists and dicts; all else stays."""
-    if isinstance(tree, Tensor):
-        return function(tree)
-    if isinstance(tree, dict):
-        return {key: map_tensors(function, value) for key, value in tree.items()}
-    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
-        return type(tree)(*(map_tensors(function, value) for value in tree))
-    if isinstance(tree, tuple | list):
-        return type(tree)(map_tensors(function, value) for value in tree)
-    return tree
+    return tree_map(lambda leaf: function(leaf) if isinstance(leaf, Tensor) else leaf, tree)
 
 
 def tensors_in(tree: Any) -> list[Tensor]:
     """The tensors in nested tuples, lists and dicts, in the order in which they stand."""
-    found: list[Tensor] = []
-    map_tensors(lambda tensor: found.append(tensor) or tensor, tree)
-    return found
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
 
 
 def other_values(x: Tensor) -> Tensor:
