@@ -131,9 +131,7 @@ class _Recorder(TorchDispatchMode):
         self.weights = set(map(_storage, weights))
         self.operations: list[Operation] = []
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
         name = func.overloadpacket.__name__
         if torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), _COMPOSITE):

@@ -75,18 +75,14 @@ class Table(Displayed):
                 )
         if align is not None and (len(align) != len(self.columns) or set(align) - set("lr")):
             raise ValueError(f"align={align!r} must have an l or an r for each of {self.columns}")
-        self.align = (
-            align or "".join(map(_side, zip(*self.rows, strict=True))) or "l" * len(self.columns)
-        )
+        self.align = align or "".join(map(_side, zip(*self.rows, strict=True))) or "l" * len(self.columns)
         self.caption, self.head = caption, head
         self.label = label or caption or ", ".join(self.columns)
 
     @property
     def html_text(self) -> str:
         """What a browser shows."""
-        styles = [
-            f' style="text-align:{"left" if side == "l" else "right"}"' for side in self.align
-        ]
+        styles = [f' style="text-align:{"left" if side == "l" else "right"}"' for side in self.align]
         columns = "".join(
             f'<th scope="col"{style}>{html.escape(column)}</th>'
             for column, style in zip(self.columns, styles, strict=True)
@@ -97,8 +93,9 @@ class Table(Displayed):
         return (
             f'<div class="course-table" role="region" aria-label="{html.escape(self.label)}" '
             'tabindex="0" style="overflow-x:auto"><style>'
-            ".course-table :is(th,td){padding:.25em .75em!important;vertical-align:top}"
-            ".course-table thead th{vertical-align:bottom}</style>"
+            ".course-table :is(th,td){padding:.25em .75em!important}"
+            ".course-table tbody :is(th,td){vertical-align:top!important}"
+            ".course-table td[style*=right]{white-space:nowrap!important}</style>"
             f'<table class="dataframe">{caption}<thead><tr>{columns}</tr></thead>'
             f"<tbody>{body}</tbody></table></div>"
         )
@@ -106,9 +103,7 @@ class Table(Displayed):
     def _html_row(self, row: list[Any], styles: list[str]) -> str:
         cells = ""
         for i, (value, style) in enumerate(zip(row, styles, strict=True)):
-            cell = (
-                value.html_text if isinstance(value, Displayed) else html.escape(cell_text(value))
-            )
+            cell = value.html_text if isinstance(value, Displayed) else html.escape(cell_text(value))
             if i == self.head:
                 cells += f'<th scope="row" style="text-align:left">{cell}</th>'
             else:
@@ -158,7 +153,5 @@ def cell_text(value: Any) -> str:
 
 def _side(column: tuple[Any, ...]) -> str:
     """Right for a column of numbers."""
-    numeric = all(
-        hasattr(v, "__float__") and not isinstance(v, bool) for v in column if v is not None
-    )
+    numeric = all(hasattr(v, "__float__") and not isinstance(v, bool) for v in column if v is not None)
     return "r" if numeric else "l"

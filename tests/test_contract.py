@@ -1,39 +1,24 @@
 """Every registered layer keeps the contract; and the guards of ``conftest.py`` and ``peers.py`` guard."""
 
 import socket
-import zlib
 from dataclasses import asdict
-from datetime import date, timedelta
 
 import pytest
 import torch
 
 from course_lib.classroom import check_layer
-from course_lib.classroom._contract import SLOW
 from course_lib.registry import entries
 from tests import peers
+from tools.turns import due
 
 LAYERS = {name: entry for name, entry in entries().items() if entry.is_layer}
-SHARE = 10  # days in which the slow checks come round to every layer
-
-
-def due(name, share, day):
-    """Whether a name's turn is on a day; every name has one day in ``share``."""
-    return (zlib.crc32(name.encode()) + day.toordinal()) % share == 0
+DAYS = 10  # days in which the slow checks come round to every layer
 
 
 @pytest.mark.parametrize("entry", LAYERS.values(), ids=LAYERS)
 def test_layer_keeps_the_contract(entry):
-    slow = due(entry.name, SHARE, date.today())
-    exceptions = {n: why for n, why in entry.exceptions.items() if slow or n not in SLOW}
-    assert check_layer(entry.example, slow=slow, exceptions=exceptions, **asdict(entry.traits)).ok
-
-
-def test_the_slow_checks_come_round_to_every_layer():
-    days = [date(2026, 1, 28) + timedelta(day) for day in range(SHARE)]
-    turns = [[name for name in LAYERS if due(name, SHARE, day)] for day in days]
-    assert sorted(name for turn in turns for name in turn) == sorted(LAYERS)
-    assert max(map(len, turns)) < 3 * len(LAYERS) / SHARE
+    slow = due(f"contract of {entry.name}", DAYS)
+    assert check_layer(entry.example, slow=slow, exceptions=entry.exceptions, **asdict(entry.traits)).ok
 
 
 def test_layers_are_registered():

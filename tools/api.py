@@ -40,7 +40,7 @@ def _public_module(obj: Any) -> str:
 
 
 def api_page(contents: Contents, chapter: str) -> str:
-    """The page of one chapter: every public object in the order in which the chapter exports them."""
+    """The page of one chapter: every public object in the order of the chapter."""
     module = importlib.import_module("course_lib." + chapter.replace("/", "."))
     title = registry.chapters()[chapter].title
     lines = [f"# In the library: {title}", "", _first_paragraph(module), ""]

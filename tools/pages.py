@@ -48,6 +48,7 @@ TOOLS = {
             "course_lib.training.validation",
             "course_lib.data",
             "course_lib.measure",
+            "course_lib.counting",
             "course_lib.registry",
         ],
     ),

@@ -16,17 +16,13 @@ from course_lib.compare.rows import time_variants
 from course_lib.measure.run import place
 
 SIDE_BY_SIDE = "side by side"
-Task = tuple[
-    str, str, Case | ModuleType
-]  # chapter, name, and a case or all variants of the chapter
+Task = tuple[str, str, Case | ModuleType]  # chapter, name, and a case or all variants of the chapter
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; the exit status is 1 where a case failed, 2 for an unknown name."""
     parser = argparse.ArgumentParser(prog="python -m course_lib.bench", description=__doc__)
-    parser.add_argument(
-        "command", choices=["status", "run"], help="show what is stored, or measure it"
-    )
+    parser.add_argument("command", choices=["status", "run"], help="show what is stored, or measure it")
     parser.add_argument("names", nargs="*", help="a part, a chapter or a case; all if none")
     parser.add_argument("--stale", action="store_true", help="with run: leave out what is fresh")
     options = parser.parse_intermixed_args(arguments)
@@ -52,9 +48,7 @@ def _plan(names: list[str]) -> tuple[list[Task], bool]:
     for chapter in registry.chapters():
         try:
             tasks = [(case.name, case) for case in cases(chapter)]
-            tasks += [
-                (SIDE_BY_SIDE, module) for module in chapters_side_by_side([chapter]).values()
-            ]
+            tasks += [(SIDE_BY_SIDE, module) for module in chapters_side_by_side([chapter]).values()]
         except Exception:  # the other chapters are measured all the same
             traceback.print_exc()
             failed = True

@@ -79,9 +79,7 @@ _TORCHVISION_OPERATORS = {
     "nms": "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms": "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 }
-_declared: list[
-    torch.library.Library
-] = []  # a Library that is freed takes its operators away again
+_declared: list[torch.library.Library] = []  # a Library that is freed takes its operators away again
 
 
 def _declare_torchvision_operators() -> None:
@@ -181,9 +179,7 @@ class Runner:
         backward: whether there is one.
     """
 
-    def __init__(
-        self, function: Callable[..., Any], inputs: Sequence[Any], backward: bool = True
-    ) -> None:
+    def __init__(self, function: Callable[..., Any], inputs: Sequence[Any], backward: bool = True) -> None:
         self.function, self.backward = function, backward
         self.inputs = [_leaf(x, backward) for x in inputs]
         self.leaves = [x for x in self.inputs if isinstance(x, Tensor) and x.requires_grad]
@@ -268,9 +264,7 @@ def _lap(name: str, runner: Runner, seconds: dict[str, dict[str, list[float]]]) 
     times = {mode: statistics.median(found[name]) for mode, found in seconds.items()}
     ratios = {}
     if name != "ours":
-        ratios = {
-            f"ratio_{m}": relative(found["ours"], found[name]) for m, found in seconds.items()
-        }
+        ratios = {f"ratio_{m}": relative(found["ours"], found[name]) for m, found in seconds.items()}
     return Lap(
         **times,
         **ratios,

@@ -116,12 +116,11 @@ def vector_frame(width: int = 64, *, activation: Callable[[], nn.Module] = nn.GE
     >>> vector_frame(32).shape
     (32,)
     """
-    stem = partial(_flat_linear, width)
+
+    def stem() -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, width))
+
     return Frame("vectors", (width,), stem, activation)
-
-
-def _flat_linear(width: int) -> nn.Module:
-    return nn.Sequential(nn.Flatten(), nn.Linear(64, width))
 
 
 def image_frame(channels: int = 16, *, activation: Callable[[], nn.Module] = nn.GELU) -> Frame:
@@ -134,17 +133,14 @@ def image_frame(channels: int = 16, *, activation: Callable[[], nn.Module] = nn.
     >>> image_frame(8).shape
     (8, 8, 8)
     """
-    stem = partial(_convolved, channels)
+
+    def stem() -> nn.Module:
+        return nn.Sequential(nn.Conv2d(1, channels, 3, padding=1), nn.GELU())
+
     return Frame("images", (channels, 8, 8), stem, activation)
 
 
-def _convolved(channels: int) -> nn.Module:
-    return nn.Sequential(nn.Conv2d(1, channels, 3, padding=1), nn.GELU())
-
-
-def token_frame(
-    dim: int = 32, *, patch: int = 2, activation: Callable[[], nn.Module] = nn.GELU
-) -> Frame:
+def token_frame(dim: int = 32, *, patch: int = 2, activation: Callable[[], nn.Module] = nn.GELU) -> Frame:
     """For layers that mix tokens: patches with their positions, the layer, the mean.
 
     Args:

@@ -70,14 +70,16 @@ def rows(chapter: str, measured: Mapping[str, Sample] | None = None) -> list[Row
     if measured is None:
         trained, measured = _stored_accuracies(module)
     times, timed = _stored_times(chapter, module)
-    leaders = baselines(module)
+    counts = _counts(module)
+    leaders = baselines(module, counts)
     return [
         Row(
             chapter=chapter,
             variant=variant,
             kind=_frame_of(variant, module).kind,
             baseline=leaders[_place(_frame_of(variant, module))] is variant,
-            **_counts(variant, _frame_of(variant, module)),
+            parameters=counts[variant.name][0],
+            operations=counts[variant.name][1],
             forward=_median(times, variant, "forward"),
             both=_median(times, variant, "both"),
             timed=timed if variant.name in times else "missing",
@@ -93,38 +95,41 @@ def _frame_of(variant: Variant, module: ModuleType) -> Frame:
     return variant.frame or module.FRAME
 
 
-def baselines(module: ModuleType) -> dict[tuple, Variant]:
+def baselines(
+    module: ModuleType, counts: Mapping[str, tuple[int, Operations]] | None = None
+) -> dict[tuple, Variant]:
     """For each kind and shape of inputs the variant that the others are compared with.
 
-    It is the first that is marked as baseline, else the first; but one that computes something, if there is
-    one: everything is hundreds of times slower than nothing.
+    It is the first that is marked as baseline, else the first; but one that computes something, if
+    there is one: everything is hundreds of times slower than nothing.
 
     Args:
         module: the chapter's experiments.
+        counts: parameters and operations by variant; counted here if not given.
     """
+    counts = counts or _counts(module)
+
+    def rank(variant: Variant) -> tuple[bool, bool]:
+        return counts[variant.name][1].total == 0, "baseline" not in variant.properties
+
     found: dict[tuple, Variant] = {}
-    for variant in sorted(
-        module.SIDE_BY_SIDE, key=lambda v: (_is_idle(v, module), "baseline" not in v.properties)
-    ):
+    for variant in sorted(module.SIDE_BY_SIDE, key=rank):
         found.setdefault(_place(_frame_of(variant, module)), variant)
     return found
-
-
-def _is_idle(variant: Variant, module: ModuleType) -> bool:
-    return _counts(variant, _frame_of(variant, module))["operations"].total == 0
 
 
 def _place(frame: Frame) -> tuple:
     return frame.kind, frame.shape
 
 
-def _counts(variant: Variant, frame: Frame) -> dict[str, Any]:
-    with isolated():
-        layer, example = variant.build().eval(), frame.example(1)
-        return {
-            "operations": count_operations(layer, example),
-            "parameters": count_parameters(layer),
-        }
+def _counts(module: ModuleType) -> dict[str, tuple[int, Operations]]:
+    """Parameters and operations for one example, by variant."""
+    found = {}
+    for variant in module.SIDE_BY_SIDE:
+        with isolated():
+            layer, example = variant.build().eval(), _frame_of(variant, module).example(1)
+            found[variant.name] = count_parameters(layer), count_operations(layer, example)
+    return found
 
 
 def _stored_accuracies(module: ModuleType) -> tuple[str, Mapping[str, Sample]]:

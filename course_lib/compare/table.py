@@ -93,8 +93,7 @@ def accuracy_words(row: Row) -> str:
 def _caption(found: list[Row]) -> str:
     leaders = ", ".join(row.variant.name for row in found if row.baseline)
     words = (
-        f"Side by side: operations for one example; times relative to {leaders}; "
-        "accuracy on moved digits."
+        f"Side by side: operations for one example; times relative to {leaders}; accuracy on moved digits."
     )
     if any(row.timed == "missing" for row in found):
         words += " A dash in a time: not measured yet (make bench)."

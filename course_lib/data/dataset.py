@@ -287,9 +287,7 @@ def require(module: str, name: str, extra: str = "book") -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise ImportError(
-            f"the data set {name!r}: {how_to_install(module.split('.')[0], extra)}"
-        ) from error
+        raise ImportError(f"the data set {name!r}: {how_to_install(module.split('.')[0], extra)}") from error
 
 
 def package_file(package: str, *path: str) -> Path:

@@ -3,12 +3,13 @@
 import argparse
 import datetime
 import difflib
+import functools
 import importlib
 import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
@@ -287,78 +288,71 @@ def _compare(finished: list[_Measuring]) -> None:
         print(Table(rows[1:], rows[0]))
 
 
-# ---------------------------------------------------------------------------------------- restamp
+# ---------------------------------------------------------------------------------------- restamp, verify
 
 
 def _restamp(chosen: dict[str, Callable], options: argparse.Namespace) -> int:
     """One seed of each stale result; where its numbers are the stored ones, the result gets the new hash."""
-    from course_lib.measure.run import Failure, Task, run_tasks
     from course_lib.measure.verify import moved
 
     _prepare(chosen)
-    stale = {(f.__module__, f.__name__): (name, f) for name, f in chosen.items() if store.state(f) == "stale"}
-    stored = {key: store.read(function) for key, (_, function) in stale.items()}
-    tasks = [
-        Task(*key, stored[key].seeds[0], code_hash(function), None) for key, (_, function) in stale.items()
-    ]
-    print(f"{_count(len(tasks), 'stale result')}: the first seed of each is run again")
+    stored = {name: store.read(f) for name, f in chosen.items() if store.state(f) == "stale"}
+    print(f"{_count(len(stored), 'stale result')}: the first seed of each is run again")
     left = 0
-    for task, outcome in run_tasks(tasks, backend=options.backend, jobs=options.jobs) if tasks else ():
-        name, function = stale[task.module, task.name]
-        before = stored[task.module, task.name]
-        if isinstance(outcome, Failure):
-            differs = [outcome.text]
-        else:
-            differs = [*moved(before.outcomes[0], outcome).values()]
-        if not differs:
+    first = {name: result.seeds[:1] for name, result in stored.items()}
+    for name, outcomes, wrong in _again(chosen, first, options):
+        before, function = stored[name], chosen[name]
+        wrong = wrong or [*moved(before.outcomes[0], outcomes[0]).values()]
+        if not wrong:
             by = before.restamped.others_measured_by if before.restamped else before.code
-            stamp = store.Restamp(task.seed, by) if len(before.seeds) > 1 else None
-            result = store.Result(task.code, before.outcomes if stamp else (outcome,), stamp)
+            whole = len(before.seeds) == 1
+            stamp = None if whole else store.Restamp(before.seeds[0], by)
+            result = store.Result(code_hash(function), tuple(outcomes) if whole else before.outcomes, stamp)
             store.merge(store.results_file(function), {function.__name__: result})
-        left += bool(differs)
-        print(f"{'stays stale' if differs else 're-stamped '} {name}, seed {task.seed}")
-        print("".join(f"    {line}\n" for line in differs), end="")
+        left += bool(wrong)
+        _tell("stays stale" if wrong else "re-stamped", name, first[name], wrong)
     return int(left > 0)
 
 
-# ---------------------------------------------------------------------------------------- verify
-
-
 def _verify(chosen: dict[str, Callable], options: argparse.Namespace) -> int:
-    from course_lib.measure.run import Failure, Task, place, run_seed, run_tasks
+    from course_lib.measure.run import place, run_seed
     from course_lib.measure.verify import disagreements, plan
 
     stored = {name: store.read(f) for name, f in chosen.items() if store.state(f) == "fresh"}
     seeds = plan(stored, place(), seconds=60 * options.minutes, day=options.date.toordinal())
-    names = {(chosen[name].__module__, chosen[name].__name__): name for name in seeds}
-    tasks = [
-        Task(chosen[name].__module__, chosen[name].__name__, seed, stored[name].code, None)
-        for name in seeds
-        for seed in seeds[name]
-    ]
-    print(
-        f"Running again {len(seeds)} of {_count(len(stored), 'fresh result')}: {_count(len(tasks), 'seed')}"
-    )
-    found: dict[str, list[Outcome]] = {name: [] for name in seeds}
-    wrong: dict[str, list[str]] = {}
+    count = _count(sum(map(len, seeds.values())), "seed")
+    print(f"Running again {len(seeds)} of {_count(len(stored), 'fresh result')}: {count}")
+    left = 0
+    for name, outcomes, wrong in _again(chosen, seeds, options):
+        again = store.Result(stored[name].code, tuple(outcomes))
+        repeat = functools.partial(run_seed, chosen[name])
+        wrong = wrong or disagreements(stored[name], again, lambda seed, run=repeat: run(seed).values)
+        left += bool(wrong)
+        _tell("DIFFERS" if wrong else "agrees", name, seeds[name], wrong)
+    return int(left > 0)
+
+
+def _again(
+    chosen: dict[str, Callable], seeds: dict[str, tuple[int, ...]], options: argparse.Namespace
+) -> Iterator[tuple[str, list[Outcome], list[str]]]:
+    """Run these seeds; yields each experiment when it has all: name, outcomes, and what failed, in words."""
+    from course_lib.measure.run import Failure, Task, run_tasks
+
+    functions = {(chosen[name].__module__, chosen[name].__name__): name for name in seeds}
+    codes = {name: code_hash(chosen[name]) for name in seeds}
+    tasks = [Task(*key, seed, codes[name], None) for key, name in functions.items() for seed in seeds[name]]
+    found: dict[str, list[Outcome | Failure]] = {name: [] for name in seeds}
     for task, outcome in run_tasks(tasks, backend=options.backend, jobs=options.jobs) if tasks else ():
-        name = names[task.module, task.name]
-        if isinstance(outcome, Failure):
-            wrong.setdefault(name, []).append(f"seed {task.seed}\n{outcome.text}")
-        else:
-            found[name].append(outcome)
-    for name, outcomes in found.items():
-        function = chosen[name]
-        if outcomes and name not in wrong:
-            again = store.Result(stored[name].code, tuple(outcomes))
-            differs = disagreements(stored[name], again, lambda seed, f=function: run_seed(f, seed).values)
-            if differs:
-                wrong[name] = differs
-        print(
-            f"{'DIFFERS' if name in wrong else 'agrees ':8} {name}, seeds {', '.join(map(str, seeds[name]))}"
-        )
-        print("".join(f"    {line}\n" for line in wrong.get(name, ())), end="")
-    return int(bool(wrong))
+        name = functions[task.module, task.name]
+        found[name].append(outcome)
+        if len(found[name]) == len(seeds[name]):
+            failed = [f"seed {o.task.seed}\n{o.text}" for o in found[name] if isinstance(o, Failure)]
+            yield name, [o for o in found[name] if isinstance(o, Outcome)], failed
+
+
+def _tell(verdict: str, name: str, seeds: tuple[int, ...], wrong: list[str]) -> None:
+    print(f"{verdict:11} {name}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}")
+    print("".join(f"    {line}\n" for line in wrong), end="")
 
 
 # ---------------------------------------------------------------------------------------- names

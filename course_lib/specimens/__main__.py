@@ -11,9 +11,7 @@ from course_lib.specimens._specimen import Specimen, find
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status is 1 where a training failed, 2 for an unknown name."""
     parser = argparse.ArgumentParser(prog="python -m course_lib.specimens", description=__doc__)
-    parser.add_argument(
-        "command", choices=["status", "build"], help="show, or train what is not fresh"
-    )
+    parser.add_argument("command", choices=["status", "build"], help="show, or train what is not fresh")
     parser.add_argument("names", nargs="*", help="specimens; all if none")
     parser.add_argument("--force", action="store_true", help="with build: train what is fresh, too")
     options = parser.parse_intermixed_args(arguments)

@@ -54,7 +54,7 @@ def char_gpt() -> GPT:
 def untrained_digit_vit() -> VisionTransformer:
     """The network of :func:`digit_vit` at its random start: 16 patches of 2 x 2 pixels."""
     blocks = [TransformerBlock(32, 4, hidden_dim=64) for _ in range(3)]
-    return VisionTransformer((8, 8, 1), 2, 32, 10, blocks)
+    return VisionTransformer(1, 10, image_size=(8, 8), patch=2, dim=32, blocks=blocks)
 
 
 def accept_digit_vit(model: VisionTransformer) -> list[Check]:

@@ -10,7 +10,7 @@ from course_lib.classroom._contract import SLOW
 from course_lib.classroom._contract.subject import Subject
 from course_lib.classroom.checks import check_layer, documented_checks
 from course_lib.registry import Traits
-from tests.classroom import layers_for_checks as toys
+from tests.classroom import faulty_layers, layers_for_checks
 from tests.classroom.layers_for_checks import (
     Bends,
     Cell,
@@ -28,6 +28,12 @@ from tests.classroom.layers_for_checks import (
     only_in,
     report_of,
 )
+
+
+def toy(name):
+    """A layer of the two files of toys."""
+    return getattr(layers_for_checks, name, None) or getattr(faulty_layers, name)
+
 
 # The checks that must fail, the one meant first; the layer; what is declared; words of the message.
 FAULTS = [
@@ -120,7 +126,7 @@ FAULTS = [
     ("checks", "layer", "traits", "words"), FAULTS, ids=[f"{f[0].split()[0]}-{f[1]}" for f in FAULTS]
 )
 def test_a_fault_is_caught_by_the_check_meant_for_it_and_by_no_other(checks, layer, traits, words):
-    layer, (meant, *also) = getattr(toys, layer), checks.split()
+    layer, (meant, *also) = toy(layer), checks.split()
     report = report_of(lambda: (layer(), torch.randn(3, 5, 6)), slow=meant in SLOW, **traits)
     assert {*report.failed} == {meant, *also}
     assert re.search(words, report.results[meant].message), report.results[meant].message
@@ -147,7 +153,7 @@ def test_every_check_has_a_faulty_layer():
     ],
 )
 def test_a_fault_in_one_mode_only_is_found_at_any_rank(check, layer, training, shape):
-    layer = only_in(training, getattr(toys, layer))
+    layer = only_in(training, toy(layer))
     report = report_of(lambda: (layer(), torch.randn(*shape)))
     assert check in report.failed
 
@@ -168,7 +174,7 @@ def test_a_fault_in_one_mode_only_is_found_at_any_rank(check, layer, training, s
     ],
 )
 def test_a_fault_is_found_at_any_rank(check, layer, shape):
-    layer = getattr(toys, layer)
+    layer = toy(layer)
     assert check in report_of(lambda: (layer(), torch.randn(*shape))).failed
 
 

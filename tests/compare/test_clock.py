@@ -32,8 +32,7 @@ def test_the_interval_holds_the_median_of_a_skewed_law_as_often_as_it_says():
 def test_the_median_does_not_depend_on_the_order_and_resists_outliers():
     values = [3.0, 1.0, 2.0, 100.0, 2.5, 1.5, 2.2]
     results = {
-        median_with_interval(list(order))
-        for order in itertools.islice(itertools.permutations(values), 50)
+        median_with_interval(list(order)) for order in itertools.islice(itertools.permutations(values), 50)
     }
     assert len(results) == 1
     assert results.pop().value == statistics.median(values)
@@ -56,9 +55,7 @@ def test_contenders_take_turns_and_each_is_timed_in_every_round(clock):
 def test_a_short_function_is_called_several_times_in_one_timing(clock):
     calls = []
     short = clock.spending(0.25, lambda: calls.append("a"))
-    assert race({"short": short}, rounds=3, least=1.0, budget=100, clock=clock) == {
-        "short": [0.25] * 3
-    }
+    assert race({"short": short}, rounds=3, least=1.0, budget=100, clock=clock) == {"short": [0.25] * 3}
     assert len(calls) == 2 + 3 + 3 * 4  # to warm up, to see how long it takes, in the race
 
 

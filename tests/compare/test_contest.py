@@ -34,16 +34,12 @@ def test_a_race_gives_every_number(clock):
 
 def test_bytes_are_those_of_the_layer_and_its_input(clock):
     found = measure(pair(32), rounds=1, clock=clock.spending(1.0, clock))
-    assert {lap.kept for lap in found.values()} == {
-        8 * 32 * 4
-    }  # the input, for the weight's gradient
+    assert {lap.kept for lap in found.values()} == {8 * 32 * 4}  # the input, for the weight's gradient
     assert all(lap.peak >= 8 * 32 * 4 for lap in found.values())
 
 
 def test_without_backward_only_the_forward_pass_is_timed(clock):
-    contest = Contest(
-        lambda x: x.numpy() + 1, {"peer": lambda x: x + 1}, (torch.zeros(4),), backward=False
-    )
+    contest = Contest(lambda x: x.numpy() + 1, {"peer": lambda x: x + 1}, (torch.zeros(4),), backward=False)
     found = measure(contest, rounds=5, clock=clock.spending(1.0, clock))
     assert all(lap.both is None and lap.kept is None for lap in found.values())
     assert found["peer"].ratio_both is None
@@ -70,20 +66,14 @@ def test_functions_that_differ_are_not_raced(peer, words):
 
 def test_a_looser_tolerance_lets_small_differences_pass():
     near = {"peer": lambda x: 1.001 * x}
-    assert (
-        require_agreement(Contest(lambda x: x * 1.0, near, (torch.randn(3),), tolerance=0.01))
-        is None
-    )
+    assert require_agreement(Contest(lambda x: x * 1.0, near, (torch.randn(3),), tolerance=0.01)) is None
     with pytest.raises(ValueError, match="output differs"):
         require_agreement(Contest(lambda x: x * 1.0, near, (torch.randn(3),)))
 
 
 def test_the_first_output_counts_and_arrays_are_compared_too():
     outputs = {"tuple": lambda x: (x + 1, None), "array": lambda x: x.numpy() + np.float32(1)}
-    assert (
-        require_agreement(Contest(lambda x: x + 1, outputs, (torch.randn(3),), backward=False))
-        is None
-    )
+    assert require_agreement(Contest(lambda x: x + 1, outputs, (torch.randn(3),), backward=False)) is None
     outputs["late"] = lambda x: (x, x + 1)
     with pytest.raises(ValueError, match="late"):
         require_agreement(Contest(lambda x: x + 1, outputs, (torch.randn(3),), backward=False))

@@ -32,18 +32,14 @@ def other(width: int) -> Contest:
 
 def unequal(width: int) -> Contest:
     """Two layers that differ."""
-    return Contest(
-        nn.Linear(width, width), {"peer": nn.Linear(width, width)}, (torch.randn(2, width),)
-    )
+    return Contest(nn.Linear(width, width), {"peer": nn.Linear(width, width)}, (torch.randn(2, width),))
 
 
 CASE = Case("Linear", linear, sizes=(2, 3), axis="width")
 
 
 def entry(case: Case) -> dict:
-    sizes = {
-        str(size): {"ours": times.to_entry(LAP), "peer": times.to_entry(LAP)} for size in case.sizes
-    }
+    sizes = {str(size): {"ours": times.to_entry(LAP), "peer": times.to_entry(LAP)} for size in case.sizes}
     return {"code": times.code_of_case(case), "torch": "2", "machine": "any", "sizes": sizes}
 
 

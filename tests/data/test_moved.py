@@ -18,9 +18,7 @@ def test_images_move_by_a_pixel_at_most_and_lose_nothing():
 
 def test_each_way_is_a_pixel_further_and_leaves_a_border_of_zeros():
     images = torch.rand(3, 2, 5, 4) + 1
-    for moved, shift in zip(
-        moved_each_way(images), ((1, 0), (-1, 0), (0, 1), (0, -1)), strict=True
-    ):
+    for moved, shift in zip(moved_each_way(images), ((1, 0), (-1, 0), (0, 1), (0, -1)), strict=True):
         rolled = images.roll(shift, (2, 3))
         inside = moved != 0
         assert torch.equal(moved[inside], rolled[inside])

@@ -19,7 +19,7 @@ from tests.house.tree import (
 )
 
 # What makes a test fail: an assert, or a call whose name says that it checks.
-CHECKING = re.compile(r"^(assert|check|gradcheck|raises|warns|fail|claim)|_check$|^pytest\.fail$")
+CHECKING = re.compile(r"^(assert|check|require|gradcheck|raises|warns|fail|claim)|_check$|^pytest\.fail$")
 
 
 def unnamed(root) -> list[str]:

@@ -227,8 +227,8 @@ def test_the_bottleneck_has_no_spatial_parameters_and_with_the_identity_is_point
     def count(m):
         return sum(p.numel() for p in m.parameters())
 
-    assert count(ParameterFreeBottleneck(8, 2).spatial) == 0
-    block = ParameterFreeBottleneck(8, 2, spatial=nn.Identity()).double().eval()
+    assert count(ParameterFreeBottleneck(8, 2).mixer) == 0
+    block = ParameterFreeBottleneck(8, 2, mixer=nn.Identity()).double().eval()
     x = double(3, 8, 4, 5)
     pixels = x.permute(0, 2, 3, 1).reshape(-1, 8, 1, 1)
     torch.testing.assert_close(block(pixels).reshape(3, 4, 5, 8).permute(0, 3, 1, 2), block(x))

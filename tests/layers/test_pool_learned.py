@@ -103,13 +103,13 @@ def test_the_block_is_timms_squeeze_excite_between_plain_convolutions():
         n = F.gelu(F.conv2d(n, block.layers[0].weight, block.layers[0].bias))
         n = F.gelu(F.conv2d(n, block.layers[2].weight, block.layers[2].bias, padding=1, groups=8))
         n = F.conv2d(peer(n), block.layers[5].weight, block.layers[5].bias)
-        return x + block.scale.reshape(-1, 1, 1) * n
+        return x + block.scale.weight.reshape(-1, 1, 1) * n
 
     torch.testing.assert_close(values_and_gradients(block, x), values_and_gradients(expected, x))
 
 
 def test_the_network_takes_any_pool_and_maps_its_attention():
-    net, images = PatchConvNet(8, 2, 3, in_channels=1, stem_stages=2).double(), double(2, 1, 12, 20)
+    net, images = PatchConvNet(1, 3, dim=8, depth=2, stem_stages=2).double(), double(2, 1, 12, 20)
     assert net.features(images).shape == (2, 8, 3, 5)
     attention = net.attention_map(images)
     assert attention.shape == (2, 3, 5)
@@ -119,12 +119,12 @@ def test_the_network_takes_any_pool_and_maps_its_attention():
         def forward(self, x):
             return x.mean(1)
 
-    plain = PatchConvNet(8, 2, 3, in_channels=1, stem_stages=2, pool=Mean()).double()
+    plain = PatchConvNet(1, 3, dim=8, depth=2, stem_stages=2, pool=Mean()).double()
     torch.testing.assert_close(plain(images), plain.out(plain.features(images).mean((2, 3))))
 
 
 def test_the_cost_of_the_network_is_linear_in_the_pixels():
-    net = PatchConvNet(8, 1, 3, in_channels=1, stem_stages=1)
+    net = PatchConvNet(1, 3, dim=8, depth=1, stem_stages=1)
 
     def operations(side):
         with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -140,7 +140,7 @@ def test_attention_pools_refuse_nothing_to_look_at():
     with pytest.raises(ValueError, match=r"\(b, t, d\) with t > 0, got shape \(2, 0, 6\)"):
         AttentionPool(6)(torch.zeros(2, 0, 6))
     with pytest.raises(ValueError, match="at least one stage"):
-        PatchConvNet(8, 1, 3, stem_stages=0)
+        PatchConvNet(3, 3, dim=8, depth=1, stem_stages=0)
 
 
 # -- Two gates ----------------------------------------------------------------------------------------

@@ -371,12 +371,17 @@ def test_packages_that_are_not_followed_count_by_name(make):
     assert reached(package.function(), packages=(package.name,)) == [f"{package.name}.top.experiment_of_mine"]
 
 
-def test_nothing_is_read_after_the_first_time(monkeypatch):
-    from course_lib.layers.norm import TransformerBlock
-
-    first = code_hash(TransformerBlock)
-    monkeypatch.setattr("ast.parse", lambda *arguments: pytest.fail("a file is parsed once more"))
-    assert code_hash(TransformerBlock) == first
+def test_nothing_is_parsed_twice(make, monkeypatch):
+    package = make()
+    before = code_hash(package.function())
+    parsed = []
+    parse = hashing.ast.parse
+    monkeypatch.setattr(hashing.ast, "parse", lambda *a, **k: parsed.append(a[1]) or parse(*a, **k))
+    assert code_hash(package.function()) == before
+    assert parsed == []
+    package.change("middle.py", "import torch", "import torch  # once more")
+    assert code_hash(package.function()) == before
+    assert [Path(file).name for file in parsed] == ["middle.py"]
 
 
 # -- the same on every Python -------------------------------------------------------------------------------

@@ -87,7 +87,5 @@ def test_the_character_model_must_beat_a_trigram_model_by_far():
     text = load_data("english")
     trigram = trigram_loss(text.train.tokens, text.validation.tokens, text.vocab_size)
     (check,) = networks.accept_char_gpt(load("char_gpt"))
-    assert trigram == pytest.approx(
-        1.78, abs=0.02
-    )  # the text differs a little with Python's version
+    assert trigram == pytest.approx(1.78, abs=0.02)  # the text differs a little with Python's version
     assert check.at_most <= trigram - 0.29

@@ -190,11 +190,7 @@ def test_an_experiment_depends_on_the_recipe_and_not_on_how_weights_are_kept(wri
     (tmp_path / "line_user.py").write_text(
         "from course_lib.specimens import load\ndef measure(seed):\n    return load('char_gpt')\n"
     )
-    found = [
-        n.removeprefix("course_lib.") for n in reached(importlib.import_module("line_user").measure)
-    ]
-    assert {"specimens.networks.char_gpt", "models.transformers.GPT", "training.loop.fit"} <= {
-        *found
-    }
+    found = [n.removeprefix("course_lib.") for n in reached(importlib.import_module("line_user").measure)]
+    assert {"specimens.networks.char_gpt", "models.transformers.gpt.GPT", "training.loop.fit"} <= {*found}
     assert "specimens.networks.digit_vit" not in found
     assert [name for name in found if "Specimen" in name] == []

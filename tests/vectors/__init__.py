@@ -67,7 +67,7 @@ class Vector:
         return [wave(shape, 100 + j) for j, shape in enumerate(self.inputs)]
 
     def check(self, *outputs: Tensor, tolerance: float = 1e-6) -> None:
-        """Assert that these are the stored outputs, in their order, to ``tolerance``, absolute and relative."""
+        """Assert that these are the stored outputs, to ``tolerance``, absolute and relative."""
         assert len(outputs) == len(self.output)
         for (name, expected), ours in zip(self.output.items(), outputs, strict=True):
             torch.testing.assert_close(

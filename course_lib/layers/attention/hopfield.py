@@ -1,7 +1,6 @@
 """The Hopfield view: one step of attention is one retrieval from an associative memory."""
 
 import math
-from typing import Any
 
 import torch
 from einops import rearrange
@@ -160,7 +159,7 @@ class Hopfield(nn.Module):
         beta: float | None = None,
         steps: int = 1,
         bias: bool = True,
-        device: Any = None,
+        device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
@@ -239,7 +238,7 @@ class HopfieldPooling(nn.Module):
         beta: float | None = None,
         steps: int = 1,
         bias: bool = True,
-        device: Any = None,
+        device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
@@ -317,7 +316,7 @@ class HopfieldLookup(nn.Module):
         beta: float | None = None,
         steps: int = 1,
         bias: bool = True,
-        device: Any = None,
+        device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()

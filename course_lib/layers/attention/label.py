@@ -1,7 +1,5 @@
 """Label attention: one learned query per class, so that a head can be read as a label."""
 
-from typing import Any
-
 import torch
 from einops import rearrange
 from jaxtyping import Float
@@ -63,7 +61,7 @@ class LabelAttention(nn.Module):
         *,
         head_dim: int | None = None,
         dropout: float = 0.0,
-        device: Any = None,
+        device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()

@@ -1,7 +1,6 @@
 """Lambda layers: the context becomes a linear map, which is applied to every query."""
 
 import math
-from typing import Any
 
 import torch
 from einops import rearrange
@@ -91,7 +90,7 @@ class LambdaLayer(nn.Module):
         intra_depth: int = 1,
         kernel_size: int | None = None,
         position: bool = True,
-        device: Any = None,
+        device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
@@ -156,7 +155,8 @@ class LambdaLayer(nn.Module):
 def _offsets(grid: tuple[int, ...], device: torch.device) -> Tensor:
     """For every pair (t, s) the place of the offset s - t in a flattened table of all offsets."""
     places = torch.cartesian_prod(*(torch.arange(n, device=device) for n in grid)).reshape(-1, len(grid))
-    flat = torch.zeros(len(places), len(places), dtype=torch.long, device=device)
+    tokens = math.prod(grid)
+    flat = torch.zeros(tokens, tokens, dtype=torch.long, device=device)
     for axis, n in enumerate(grid):
         shifted = places[None, :, axis] - places[:, None, axis] + n - 1  # from 0 to 2 n - 2
         flat = flat * (2 * n - 1) + shifted

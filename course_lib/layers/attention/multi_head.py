@@ -1,7 +1,5 @@
 """Multi-head, grouped-query and multi-query attention."""
 
-from typing import Any
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -59,8 +57,8 @@ class MultiHeadAttention(nn.Module):
 
     Differs from ``torch.nn.MultiheadAttention``: batch first, weights per head and only on request, a causal
     flag, a cache for decoding; no bias of the keys, whose gradient would always be zero; each projection is
-    drawn Xavier-uniform by its own shape, where torch draws q, k and v as one matrix.
-    :func:`course_lib.models.interop.foreign_state` takes over the weights of torch's layer. Variants override
+    drawn Xavier-uniform by its own shape, where torch draws q, k and v as one matrix. The weights of torch's
+    layer are taken over by :func:`course_lib.models.transformers.foreign_state`. Variants override
     :meth:`project` (who makes q, k, v) or :meth:`attend` (how they meet).
 
     >>> y, weights = MultiHeadAttention(8, 2, causal=True)(torch.randn(1, 3, 8), return_weights=True)
@@ -78,7 +76,7 @@ class MultiHeadAttention(nn.Module):
         causal: bool = False,
         bias: bool = True,
         dropout: float = 0.0,
-        device: Any = None,
+        device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
@@ -205,7 +203,7 @@ class GroupedQueryAttention(MultiHeadAttention):
         causal: bool = False,
         bias: bool = True,
         dropout: float = 0.0,
-        device: Any = None,
+        device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         require_divides(type(self).__name__, num_heads=num_heads, num_kv_heads=num_kv_heads)
@@ -264,7 +262,7 @@ class MultiQueryAttention(GroupedQueryAttention):
         causal: bool = False,
         bias: bool = True,
         dropout: float = 0.0,
-        device: Any = None,
+        device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(

@@ -1,10 +1,9 @@
 """Persistent memory: learned keys and values beside the context take the place of the feed-forward layer."""
 
-from typing import Any
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.fx import Proxy
 from torch.nn import functional as F
 
 from course_lib.layers._shapes import require_at_least, require_fraction, require_positive, require_tokens
@@ -72,7 +71,7 @@ class AllAttention(MultiHeadAttention):
         causal: bool = False,
         bias: bool = True,
         dropout: float = 0.0,
-        device: Any = None,
+        device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         _require_slots(type(self).__name__, num_slots, num_positions, causal)
@@ -106,11 +105,13 @@ class AllAttention(MultiHeadAttention):
         self, q: Tensor, k: Tensor, v: Tensor, *, mask: Mask | None, return_weights: bool
     ) -> tuple[Tensor, Tensor | None]:
         """Put the slots before the context; the mask, if there is one, does not concern them."""
-        if self.num_positions is not None:
-            mask = self._add_positions(q, k, mask)
         if mask is not None:
-            visible = True if mask.dtype == torch.bool else 0.0
-            mask = F.pad(mask.expand(*mask.shape[:-1], k.shape[-2]), (self.num_slots, 0), value=visible)
+            mask = mask.expand(*mask.shape[:-1], k.shape[-2])
+        visible = True if mask is not None and mask.dtype == torch.bool else 0.0
+        if self.num_positions is not None:
+            mask, visible = self._add_positions(q, k, mask), 0.0
+        if mask is not None:
+            mask = F.pad(mask, (self.num_slots, 0), value=visible)
         slot_keys, slot_values = self.slots(q.shape[0])
         k, v = torch.cat([slot_keys, k], dim=-2), torch.cat([slot_values, v], dim=-2)
         return super().attend(q, k, v, mask=mask, return_weights=return_weights)
@@ -118,7 +119,7 @@ class AllAttention(MultiHeadAttention):
     def _add_positions(self, q: Tensor, k: Tensor, mask: Mask | None) -> Float[Tensor, "b h t s"]:
         """The position term of the scores, with the caller's mask worked in."""
         (queries, width), sources = q.shape[-2:], k.shape[-2]
-        if sources > self.num_positions:
+        if not isinstance(q, Proxy) and sources > self.num_positions:
             raise ValueError(
                 f"{type(self).__name__}: {sources} tokens exceed num_positions={self.num_positions}; crop "
                 "them, or build it longer"
@@ -127,7 +128,7 @@ class AllAttention(MultiHeadAttention):
         distance = now[:, None] - torch.arange(sources, device=q.device)
         distance = distance.clamp(min=0)  # the future is masked
         by_distance = width**-0.5 * q @ self.positions.T  # (b, h, t, num_positions)
-        term = by_distance.gather(-1, distance.expand(*q.shape[:2], -1, -1))
+        term = by_distance.gather(-1, distance.expand(q.shape[0], q.shape[1], -1, -1))
         return term if mask is None else masked(term, mask)
 
     def extra_repr(self) -> str:
@@ -174,7 +175,7 @@ class AllAttentionBlock(nn.Module):
         num_positions: int | None = None,
         causal: bool = False,
         dropout: float = 0.0,
-        device: Any = None,
+        device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()

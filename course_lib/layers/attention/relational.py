@@ -1,7 +1,5 @@
 """Two kinds of head: a sensory one sends what a token is, a relational one how two tokens are related."""
 
-from typing import Any
-
 import torch
 from einops import rearrange
 from jaxtyping import Float
@@ -104,7 +102,7 @@ class SymbolicAttention(nn.Module):
         num_heads: int,
         num_symbols: int,
         *,
-        device: Any = None,
+        device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
@@ -186,7 +184,7 @@ class RelationalAttention(nn.Module):
         relation_dim: int | None = None,
         symmetric: bool = False,
         causal: bool = False,
-        device: Any = None,
+        device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
@@ -298,7 +296,7 @@ class DualAttention(nn.Module):
         num_relations: int | None = None,
         symmetric: bool = False,
         causal: bool = False,
-        device: Any = None,
+        device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()

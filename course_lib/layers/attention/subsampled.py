@@ -165,7 +165,7 @@ class SubsampledAttention(MultiHeadAttention):
         head_dim: int | None = None,
         causal: bool = False,
         bias: bool = True,
-        device: Any = None,
+        device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         require_positive(type(self).__name__, rate=rate)

@@ -16,17 +16,6 @@ from course_lib.counting import Operation, operations
 from course_lib.layers.conv.arithmetic import conv_output_size
 from course_lib.registry import implements
 
-__all__ = [
-    "Cost",
-    "Machine",
-    "conv_cost",
-    "fused_cost",
-    "measure_machine",
-    "roofline_time",
-    "traced_costs",
-    "waterline_analysis",
-]
-
 
 @dataclass(frozen=True)
 class Cost:
@@ -182,6 +171,9 @@ def traced_costs(function: Callable[..., Any], *inputs: Any) -> list[tuple[str, 
     Args:
         function: a module, in the mode in which it shall be measured, or a function of tensors.
         inputs: what it is called with.
+
+    Raises:
+        ValueError: for what has no fixed number of operations.
 
     Paper: On the Efficiency of Convolutional Neural Networks - https://arxiv.org/abs/2404.03617 (the counter
     is ours)

@@ -1,5 +1,6 @@
 """Where the norm stands in a residual block, and what the placement does over depth."""
 
+import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -8,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from course_lib.layers._shapes import (
+    layer_name,
     require_callable,
     require_divides,
     require_module,
@@ -16,7 +18,7 @@ from course_lib.layers._shapes import (
     require_real,
     require_tokens,
 )
-from course_lib.layers.attention import MultiHeadAttention
+from course_lib.layers.attention import KVCache, MultiHeadAttention
 from course_lib.layers.norm.layer_norm import LayerNorm
 from course_lib.registry import implements
 
@@ -49,10 +51,10 @@ class ResidualSublayer(nn.Module):
         device: of the norms; the mixer stays where it is.
         dtype: of the norms.
 
-    Shape: ``(*b, d)`` to ``(*b, d)``.
+    Shape: ``(*b, d)`` to ``(*b, d)``. A ``mask`` and a ``cache`` are handed on to F.
 
     Raises:
-        ValueError: for a width below 1 or an unknown placement.
+        ValueError: for a width below 1, an unknown placement, or a mask or cache that F does not take.
         TypeError: for a mixer that is no module, a norm layer that cannot be called, or an input of integers,
             complex numbers, or more precise than the parameters.
 
@@ -86,9 +88,19 @@ class ResidualSublayer(nn.Module):
         self.norm_out = norm_layer(dim, **factory) if norm == "peri" else nn.Identity()
         self.norm_sum = norm_layer(dim, **factory) if norm == "post" else nn.Identity()
 
-    def forward(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
+    def takes(self, option: str) -> bool:
+        """Whether the mixer's forward has an argument of this name, such as ``cache``."""
+        return option in inspect.signature(self.mixer.forward).parameters
+
+    def forward(
+        self, x: Float[Tensor, "*b d"], *, mask: Tensor | None = None, cache: KVCache | None = None
+    ) -> Float[Tensor, "*b d"]:
         require_real(x, self, mixed=True)
-        return self.norm_sum(x + self.norm_out(self.mixer(self.norm_in(x))))
+        options = _given(mask=mask, cache=cache)
+        for name in options:
+            if not self.takes(name):
+                raise ValueError(f"{layer_name(self)}: its {type(self.mixer).__name__} takes no {name}")
+        return self.norm_sum(x + self.norm_out(self.mixer(self.norm_in(x), **options)))
 
     def extra_repr(self) -> str:
         return f"{self.dim}, norm={self.norm!r}"
@@ -122,11 +134,13 @@ class TransformerBlock(nn.Module):
         device: of all parameters but those of your own mixer.
         dtype: of all parameters but those of your own mixer.
 
-    Shape: ``(b, t, d)`` to ``(b, t, d)``.
+    Shape: ``(b, t, d)`` to ``(b, t, d)``. A ``mask`` of the scores, as :func:`scaled_dot_product` takes it,
+    and a ``cache`` (:class:`KVCache`) are handed on to the mixer.
 
     Raises:
         ValueError: for sizes below 1, heads that do not divide the width, an unknown placement, ``causal``
-            together with a mixer, or an input that is not ``(b, t, d)``.
+            together with a mixer, an input that is not ``(b, t, d)``, or a mask or cache that the mixer does
+            not take.
         TypeError: for a mixer that is no module, factories that cannot be called, or an input of integers,
             complex numbers, or more precise than the parameters.
 
@@ -181,9 +195,15 @@ class TransformerBlock(nn.Module):
         self.attention = ResidualSublayer(mixer, dim, norm=norm, norm_layer=norm_layer, **factory)
         self.mlp = ResidualSublayer(mlp, dim, norm=norm, norm_layer=norm_layer, **factory)
 
-    def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
+    def takes(self, option: str) -> bool:
+        """Whether the mixer's forward has an argument of this name, such as ``cache``."""
+        return self.attention.takes(option)
+
+    def forward(
+        self, x: Float[Tensor, "b t d"], *, mask: Tensor | None = None, cache: KVCache | None = None
+    ) -> Float[Tensor, "b t d"]:
         require_tokens(x, self.dim, self, mixed=True)
-        return self.mlp(self.attention(x))
+        return self.mlp(self.attention(x, mask=mask, cache=cache))
 
     def extra_repr(self) -> str:
         return f"{self.dim}"

@@ -7,43 +7,67 @@ import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.fx import Proxy
 
-from course_lib.layers._shapes import require_width
+from course_lib.layers._images import ChannelScale, SqueezeExcite
+from course_lib.layers._shapes import (
+    layer_name,
+    require_callable,
+    require_image,
+    require_module,
+    require_number,
+    require_positive,
+    require_tokens,
+)
 from course_lib.layers.attention import attention_weights, scaled_dot_product
 from course_lib.layers.norm import LayerNorm
 from course_lib.registry import implements
 
-__all__ = ["AttentionPool", "ClassQueryPool", "PatchConvBlock", "PatchConvNet"]
+torch.fx.wrap("attention_weights")
+torch.fx.wrap("rearrange")
+torch.fx.wrap("scaled_dot_product")
 
 
 class _Aggregation(nn.Module):
     """One attention block from learned queries to all positions; the body of both pools below."""
 
-    def __init__(self, dim: int, queries: int, *, layer_scale: float, hidden_dim: int | None) -> None:
+    def __init__(
+        self,
+        dim: int,
+        queries: int,
+        *,
+        layer_scale: float,
+        hidden_dim: int | None,
+        device: torch.device | str | None,
+        dtype: torch.dtype | None,
+    ) -> None:
         super().__init__()
+        name, factory = type(self).__name__, {"device": device, "dtype": dtype}
+        require_positive(name, dim=dim)
+        require_number(name, layer_scale=layer_scale)
         hidden_dim = 3 * dim if hidden_dim is None else hidden_dim
-        self.dim, self.initial_scale = dim, layer_scale
-        self.queries = nn.Parameter(torch.empty(queries, dim))
-        self.norm_in, self.norm_mlp, self.norm_out = (LayerNorm(dim) for _ in range(3))
-        self.query, self.key, self.value = (nn.Linear(dim, dim, bias=False) for _ in range(3))
-        self.out = nn.Linear(dim, dim)
-        self.mlp = nn.Sequential(nn.Linear(dim, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, dim))
-        self.scale_attention, self.scale_mlp = (nn.Parameter(torch.empty(dim)) for _ in range(2))
+        require_positive(name, hidden_dim=hidden_dim)
+        self.dim, self.layer_scale = dim, layer_scale
+        self.queries = nn.Parameter(torch.empty(queries, dim, **factory))
+        self.norm_in, self.norm_mlp, self.norm_out = (LayerNorm(dim, **factory) for _ in range(3))
+        self.query, self.key, self.value = (nn.Linear(dim, dim, bias=False, **factory) for _ in range(3))
+        self.out = nn.Linear(dim, dim, **factory)
+        self.mlp = nn.Sequential(
+            nn.Linear(dim, hidden_dim, **factory), nn.GELU(), nn.Linear(hidden_dim, dim, **factory)
+        )
+        self.scale_attention, self.scale_mlp = (nn.Parameter(torch.empty(dim, **factory)) for _ in range(2))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Small random queries; both layer scales at their start."""
         nn.init.normal_(self.queries, std=0.02)
-        nn.init.constant_(self.scale_attention, self.initial_scale)
-        nn.init.constant_(self.scale_mlp, self.initial_scale)
+        nn.init.constant_(self.scale_attention, self.layer_scale)
+        nn.init.constant_(self.scale_mlp, self.layer_scale)
 
     def _queries_keys_values(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        require_width(x, self.dim, f"{type(self).__name__}({self.dim})")
-        if x.ndim != 3 or not x.shape[1]:
-            raise ValueError(
-                f"expected positions (b, t, d) with t > 0, got shape {tuple(x.shape)}; an image (b, c, i, j) "
-                "becomes positions by x.flatten(2).transpose(1, 2)"
-            )
+        require_tokens(x, self.dim, self)
+        if not isinstance(x, Proxy) and not x.shape[1]:
+            raise ValueError(f"{layer_name(self)}: there is no position to attend to in {tuple(x.shape)}")
         n = self.norm_in(x)
         q = self.query(self.norm_in(self.queries)).expand(x.shape[0], -1, -1)
         return q[:, None], self.key(n)[:, None], self.value(n)[:, None]  # one head: (b, 1, queries or t, d)
@@ -74,12 +98,15 @@ class AttentionPool(_Aggregation):
         dim: width d.
         layer_scale: start of :math:`\lambda_1` and :math:`\lambda_2`.
         hidden_dim: width of the MLP, 3 d unless given.
+        device: where the parameters live.
+        dtype: of the parameters.
 
     Shape: ``(b, t, d)`` to ``(b, d)``. An image ``(b, c, i, j)`` becomes positions by
     ``x.flatten(2).transpose(1, 2)``.
 
     Raises:
         ValueError: for a wrong width or no position.
+        TypeError: for sizes that are no integers, or an input of another dtype.
 
     Paper: Augmenting Convolutional networks with attention-based aggregation -
     https://arxiv.org/abs/2112.13692
@@ -92,8 +119,16 @@ class AttentionPool(_Aggregation):
     (torch.Size([2, 6]), tensor([1., 1.]))
     """
 
-    def __init__(self, dim: int, *, layer_scale: float = 1.0, hidden_dim: int | None = None) -> None:
-        super().__init__(dim, 1, layer_scale=layer_scale, hidden_dim=hidden_dim)
+    def __init__(
+        self,
+        dim: int,
+        *,
+        layer_scale: float = 1.0,
+        hidden_dim: int | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(dim, 1, layer_scale=layer_scale, hidden_dim=hidden_dim, device=device, dtype=dtype)
 
     def weights(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t"]:
         """How much each position counts; each row sums to one."""
@@ -119,11 +154,14 @@ class ClassQueryPool(_Aggregation):
         num_classes: k, the number of queries.
         layer_scale: start of both layer scales.
         hidden_dim: width of the MLP, 3 d unless given.
+        device: where the parameters live.
+        dtype: of the parameters.
 
     Shape: ``(b, t, d)`` to ``(b, k)``.
 
     Raises:
         ValueError: for a wrong width or no position.
+        TypeError: for sizes that are no integers, or an input of another dtype.
 
     Paper: Augmenting Convolutional networks with attention-based aggregation -
     https://arxiv.org/abs/2112.13692
@@ -136,31 +174,38 @@ class ClassQueryPool(_Aggregation):
     """
 
     def __init__(
-        self, dim: int, num_classes: int, *, layer_scale: float = 1.0, hidden_dim: int | None = None
+        self,
+        dim: int,
+        num_classes: int,
+        *,
+        layer_scale: float = 1.0,
+        hidden_dim: int | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(dim, num_classes, layer_scale=layer_scale, hidden_dim=hidden_dim)
-        self.score = nn.Parameter(torch.empty(num_classes, dim))
-        self.bias = nn.Parameter(torch.zeros(num_classes))
-        nn.init.normal_(self.score, std=dim**-0.5)
+        require_positive(type(self).__name__, num_classes=num_classes)
+        super().__init__(
+            dim, num_classes, layer_scale=layer_scale, hidden_dim=hidden_dim, device=device, dtype=dtype
+        )
+        self.score = nn.Parameter(torch.empty(num_classes, dim, device=device, dtype=dtype))
+        self.bias = nn.Parameter(torch.empty(num_classes, device=device, dtype=dtype))
+        self._reset_scores()
+
+    def reset_parameters(self) -> None:
+        """Small random queries, both layer scales at their start, scores of unit variance, biases zero."""
+        super().reset_parameters()
+        if hasattr(self, "score"):  # not when the parent calls, which builds its own parts first
+            self._reset_scores()
+
+    def _reset_scores(self) -> None:
+        nn.init.normal_(self.score, std=self.dim**-0.5)
+        nn.init.zeros_(self.bias)
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b k"]:
         return (self._aggregate(x) * self.score).sum(-1) + self.bias
 
     def extra_repr(self) -> str:
         return f"{self.dim}, num_classes={len(self.score)}"
-
-
-class _SqueezeExcite(nn.Module):
-    """Scale every channel by a gate computed from the channel means."""
-
-    def __init__(self, channels: int, hidden: int) -> None:
-        super().__init__()
-        self.gate = nn.Sequential(
-            nn.Linear(channels, hidden), nn.GELU(), nn.Linear(hidden, channels), nn.Sigmoid()
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.gate(x.mean((2, 3)))[:, :, None, None]
 
 
 @implements("attention-pooling", example=lambda: (PatchConvBlock(8), torch.randn(2, 8, 3, 5)))
@@ -177,11 +222,14 @@ class PatchConvBlock(nn.Module):
         channels: c.
         layer_scale: start of :math:`\lambda`, one number per channel.
         norm_layer: N, called with ``channels``; normalises the last axis of ``(b, i, j, c)``.
+        device: where the parameters live.
+        dtype: of the parameters.
 
     Shape: ``(b, c, i, j)`` to the same.
 
     Raises:
         ValueError: for another number of channels.
+        TypeError: for sizes that are no integers, or an input of another dtype.
 
     Paper: Augmenting Convolutional networks with attention-based aggregation -
     https://arxiv.org/abs/2112.13692
@@ -199,24 +247,30 @@ class PatchConvBlock(nn.Module):
         *,
         layer_scale: float = 1.0,
         norm_layer: Callable[[int], nn.Module] = LayerNorm,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        name, factory = type(self).__name__, {"device": device, "dtype": dtype}
+        require_positive(name, channels=channels)
+        require_number(name, layer_scale=layer_scale)
+        require_callable(name, norm_layer=norm_layer)
         self.channels = channels
-        self.norm = norm_layer(channels)
+        self.norm = norm_layer(channels).to(**factory)
         self.layers = nn.Sequential(
-            nn.Conv2d(channels, channels, 1),
+            nn.Conv2d(channels, channels, 1, **factory),
             nn.GELU(),
-            nn.Conv2d(channels, channels, 3, padding=1, groups=channels),
+            nn.Conv2d(channels, channels, 3, padding=1, groups=channels, **factory),
             nn.GELU(),
-            _SqueezeExcite(channels, max(1, channels // 4)),
-            nn.Conv2d(channels, channels, 1),
+            SqueezeExcite(channels, max(1, channels // 4), activation=nn.GELU, **factory),
+            nn.Conv2d(channels, channels, 1, **factory),
         )
-        self.scale = nn.Parameter(torch.full((channels,), float(layer_scale)))
+        self.scale = ChannelScale(channels, layer_scale, **factory)
 
     def forward(self, x: Float[Tensor, "b c i j"]) -> Float[Tensor, "b c i j"]:
-        require_width(x, self.channels, f"PatchConvBlock({self.channels})", axis=1)
+        require_image(x, self.channels, self)
         normed = self.norm(x.movedim(1, -1)).movedim(-1, 1)
-        return x + self.scale[:, None, None] * self.layers(normed)
+        return x + self.scale(self.layers(normed))
 
     def extra_repr(self) -> str:
         return f"{self.channels}"
@@ -224,7 +278,7 @@ class PatchConvBlock(nn.Module):
 
 @implements(
     "attention-pooling",
-    example=lambda: (PatchConvNet(8, 1, 3, in_channels=2, stem_stages=1), torch.randn(2, 2, 6, 6)),
+    example=lambda: (PatchConvNet(2, 3, dim=8, depth=1, stem_stages=1), torch.randn(2, 2, 6, 6)),
 )
 class PatchConvNet(nn.Module):
     r"""A convolutional stem, equal blocks at one resolution, an attention pool: two numbers describe it.
@@ -234,52 +288,61 @@ class PatchConvNet(nn.Module):
     The cost is linear in the number of positions, since only the one query of the pool sees them all.
 
     Args:
+        in_channels: channels of the image.
+        num_classes: number of logits.
         dim: width d of the trunk.
         depth: number of blocks.
-        num_classes: number of logits.
-        in_channels: channels of the image.
         stem_stages: 3 x 3 convolutions of stride 2; the paper's four make the image 16 times smaller.
         pool: from ``(b, t, d)`` to ``(b, d)``; None for :class:`AttentionPool`.
         norm_layer: of the blocks, see :class:`PatchConvBlock`.
+        device: of all parameters but those of your own pool.
+        dtype: of all parameters but those of your own pool.
 
     Shape: images ``(b, c, i, j)`` to logits ``(b, num_classes)``.
 
     Raises:
         ValueError: for another number of channels, or no stage.
+        TypeError: for sizes that are no integers, or an input of another dtype.
 
     Paper: Augmenting Convolutional networks with attention-based aggregation -
     https://arxiv.org/abs/2112.13692
 
-    >>> net = PatchConvNet(16, 2, 10, in_channels=1, stem_stages=2)
+    >>> net = PatchConvNet(1, 10, dim=16, depth=2, stem_stages=2)
     >>> net(torch.randn(3, 1, 24, 24)).shape, net.attention_map(torch.randn(3, 1, 24, 24)).shape
     (torch.Size([3, 10]), torch.Size([3, 6, 6]))
     """
 
     def __init__(
         self,
-        dim: int,
-        depth: int,
+        in_channels: int,
         num_classes: int,
         *,
-        in_channels: int = 3,
+        dim: int,
+        depth: int,
         stem_stages: int = 4,
         pool: nn.Module | None = None,
         norm_layer: Callable[[int], nn.Module] = LayerNorm,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if stem_stages < 1:
-            raise ValueError(f"the stem needs at least one stage, got {stem_stages}")
+        name, factory = type(self).__name__, {"device": device, "dtype": dtype}
+        require_positive(name, in_channels=in_channels, num_classes=num_classes, dim=dim)
+        require_positive(name, depth=depth, stem_stages=stem_stages)
+        require_callable(name, norm_layer=norm_layer)
         self.in_channels, self.dim = in_channels, dim
-        widths = [in_channels, *(max(1, dim // 2**n) for n in range(stem_stages - 1, -1, -1))]
-        stages = [nn.Sequential(nn.Conv2d(a, b, 3, 2, 1), nn.GELU()) for a, b in pairwise(widths)]
+        dims = [in_channels, *(max(1, dim // 2**n) for n in range(stem_stages - 1, -1, -1))]
+        stages = [nn.Sequential(nn.Conv2d(a, b, 3, 2, 1, **factory), nn.GELU()) for a, b in pairwise(dims)]
         self.stem = nn.Sequential(*stages)
-        self.blocks = nn.Sequential(*(PatchConvBlock(dim, norm_layer=norm_layer) for _ in range(depth)))
-        self.pool = AttentionPool(dim) if pool is None else pool
-        self.out = nn.Linear(dim, num_classes)
+        blocks = [PatchConvBlock(dim, norm_layer=norm_layer, **factory) for _ in range(depth)]
+        self.blocks = nn.Sequential(*blocks)
+        self.pool = AttentionPool(dim, **factory) if pool is None else pool
+        require_module(name, pool=self.pool)
+        self.out = nn.Linear(dim, num_classes, **factory)
 
     def features(self, images: Float[Tensor, "b c i j"]) -> Float[Tensor, "b d _ _"]:
         """The map before the pool."""
-        require_width(images, self.in_channels, f"PatchConvNet(in_channels={self.in_channels})", axis=1)
+        require_image(images, self.in_channels, self, name="images")
         return self.blocks(self.stem(images))
 
     def forward(self, images: Float[Tensor, "b c i j"]) -> Float[Tensor, "b k"]:
@@ -293,4 +356,4 @@ class PatchConvNet(nn.Module):
         return weights.unflatten(1, features.shape[2:])
 
     def extra_repr(self) -> str:
-        return f"dim={self.dim}, depth={len(self.blocks)}"
+        return f"{self.in_channels}, dim={self.dim}, depth={len(self.blocks)}"

@@ -1,17 +1,21 @@
 """Max-pooling in the place of a trained spatial operation."""
 
-from math import prod
-
 import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_lib.layers._shapes import require_width
+from course_lib.layers._shapes import (
+    require_grid,
+    require_image,
+    require_module,
+    require_pair,
+    require_positive,
+)
 from course_lib.registry import implements
 
-__all__ = ["EfficientLayer", "MaxPoolMixer", "ParameterFreeBottleneck"]
+torch.fx.wrap("rearrange")
 
 
 @implements("parameter-free-layers", example=lambda: (MaxPoolMixer(), torch.randn(2, 3, 5, 4)))
@@ -31,7 +35,8 @@ class MaxPoolMixer(nn.Module):
     Shape: ``(b, c, i, j)`` to ``(b, c, ceil(i / s), ceil(j / s))``.
 
     Raises:
-        ValueError: for an even window or a stride below 1.
+        ValueError: for an even window, a stride below 1 or anything but images.
+        TypeError: for sizes that are no integers, or an input that is not real.
 
     Paper: Learning Features with Parameter-Free Layers - https://arxiv.org/abs/2202.02777
 
@@ -43,14 +48,12 @@ class MaxPoolMixer(nn.Module):
 
     def __init__(self, *, kernel_size: int = 3, stride: int = 1) -> None:
         super().__init__()
-        if kernel_size % 2 == 0 or stride < 1:
-            raise ValueError(
-                f"kernel_size must be odd, so that the window has a centre, and stride at least 1, "
-                f"got {kernel_size} and {stride}"
-            )
+        _require_odd(type(self).__name__, kernel_size)
+        require_positive(type(self).__name__, stride=stride)
         self.kernel_size, self.stride = kernel_size, stride
 
     def forward(self, x: Float[Tensor, "b c i j"]) -> Float[Tensor, "b c _ _"]:
+        require_image(x, None, self)
         return F.max_pool2d(x, self.kernel_size, self.stride, self.kernel_size // 2)
 
     def extra_repr(self) -> str:
@@ -73,15 +76,18 @@ class ParameterFreeBottleneck(nn.Module):
 
     Args:
         channels: c of the input.
-        width: w, channels at which the spatial operation works; the output has 4 w.
+        hidden_dim: w, channels at which the spatial operation works; the output has 4 w.
         stride: of the spatial operation and of the shortcut.
-        spatial: another S, from ``(b, w, i, j)`` to ``(b, w, i / stride, j / stride)``; None for
+        mixer: another S, from ``(b, w, i, j)`` to ``(b, w, i / stride, j / stride)``; None for
             :class:`MaxPoolMixer`.
+        device: of all parameters but those of your own mixer.
+        dtype: of all parameters but those of your own mixer.
 
     Shape: ``(b, c, i, j)`` to ``(b, 4 w, ceil(i / stride), ceil(j / stride))``.
 
     Raises:
         ValueError: for another number of channels.
+        TypeError: for sizes that are no integers, or an input of another dtype.
 
     Paper: Learning Features with Parameter-Free Layers - https://arxiv.org/abs/2202.02777
 
@@ -93,27 +99,38 @@ class ParameterFreeBottleneck(nn.Module):
     """
 
     def __init__(
-        self, channels: int, width: int, *, stride: int = 1, spatial: nn.Module | None = None
+        self,
+        channels: int,
+        hidden_dim: int,
+        *,
+        stride: int = 1,
+        mixer: nn.Module | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.channels, self.width, self.stride = channels, width, stride
-        self.reduce = nn.Sequential(
-            nn.Conv2d(channels, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
-        )
-        self.spatial = MaxPoolMixer(stride=stride) if spatial is None else spatial
-        self.expand = nn.Sequential(nn.Conv2d(width, 4 * width, 1, bias=False), nn.BatchNorm2d(4 * width))
+        name, factory = type(self).__name__, {"device": device, "dtype": dtype}
+        require_positive(name, channels=channels, hidden_dim=hidden_dim, stride=stride)
+        self.channels, self.hidden_dim, self.stride = channels, hidden_dim, stride
+
+        def projection(inputs: int, outputs: int, stride: int = 1) -> list[nn.Module]:
+            conv = nn.Conv2d(inputs, outputs, 1, stride, bias=False, **factory)
+            return [conv, nn.BatchNorm2d(outputs, **factory)]
+
+        self.reduce = nn.Sequential(*projection(channels, hidden_dim), nn.ReLU())
+        self.mixer = MaxPoolMixer(stride=stride) if mixer is None else mixer
+        require_module(name, mixer=self.mixer)
+        self.expand = nn.Sequential(*projection(hidden_dim, 4 * hidden_dim))
         self.skip: nn.Module = nn.Identity()
-        if stride > 1 or channels != 4 * width:
-            self.skip = nn.Sequential(
-                nn.Conv2d(channels, 4 * width, 1, stride, bias=False), nn.BatchNorm2d(4 * width)
-            )
+        if stride > 1 or channels != 4 * hidden_dim:
+            self.skip = nn.Sequential(*projection(channels, 4 * hidden_dim, stride))
 
     def forward(self, x: Float[Tensor, "b c i j"]) -> Float[Tensor, "b _ _ _"]:
-        require_width(x, self.channels, f"ParameterFreeBottleneck({self.channels}, {self.width})", axis=1)
-        return F.relu(self.expand(self.spatial(self.reduce(x))) + self.skip(x))
+        require_image(x, self.channels, self)
+        return F.relu(self.expand(self.mixer(self.reduce(x))) + self.skip(x))
 
     def extra_repr(self) -> str:
-        return f"{self.channels}, width={self.width}, stride={self.stride}"
+        return f"{self.channels}, hidden_dim={self.hidden_dim}, stride={self.stride}"
 
 
 @implements("parameter-free-layers", example=lambda: (EfficientLayer(6, grid=(2, 3)), torch.randn(2, 6, 6)))
@@ -128,11 +145,14 @@ class EfficientLayer(nn.Module):
         grid: rows and columns of the token grid, with rows x columns = t.
         expansion: hidden width over d.
         kernel_size: odd side k of the window.
+        device: where the parameters live.
+        dtype: of the parameters.
 
     Shape: ``(b, t, d)`` to ``(b, t, d)``.
 
     Raises:
         ValueError: for a wrong width or number of tokens, or an even window.
+        TypeError: for sizes that are no integers, or an input of another dtype.
 
     Paper: Learning Features with Parameter-Free Layers - https://arxiv.org/abs/2202.02777
 
@@ -143,19 +163,37 @@ class EfficientLayer(nn.Module):
     torch.Size([1, 6, 6])
     """
 
-    def __init__(self, dim: int, *, grid: tuple[int, int], expansion: int = 3, kernel_size: int = 3) -> None:
+    def __init__(
+        self,
+        dim: int,
+        *,
+        grid: tuple[int, int],
+        expansion: int = 3,
+        kernel_size: int = 3,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
-        self.dim, self.grid = dim, grid
-        self.widen = nn.Linear(dim, expansion * dim)
+        name, factory = type(self).__name__, {"device": device, "dtype": dtype}
+        require_positive(name, dim=dim, expansion=expansion)
+        _require_odd(name, kernel_size)
+        self.dim, self.grid = dim, require_pair(name, grid=grid)
+        self.widen = nn.Linear(dim, expansion * dim, **factory)
         self.pool = MaxPoolMixer(kernel_size=kernel_size)
-        self.narrow = nn.Linear(expansion * dim, dim)
+        self.narrow = nn.Linear(expansion * dim, dim, **factory)
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
-        require_width(x, self.dim, f"EfficientLayer({self.dim})")
-        if x.ndim != 3 or x.shape[1] != prod(self.grid):
-            raise ValueError(f"the grid {self.grid} has {prod(self.grid)} tokens, got shape {tuple(x.shape)}")
+        require_grid(x, self.grid, self.dim, self)
         hidden = rearrange(F.gelu(self.widen(x)), "b (i j) d -> b d i j", i=self.grid[0])
         return self.narrow(F.gelu(rearrange(self.pool(hidden), "b d i j -> b (i j) d")))
 
     def extra_repr(self) -> str:
         return f"{self.dim}, grid={self.grid}"
+
+
+def _require_odd(layer: str, kernel_size: int) -> None:
+    require_positive(layer, kernel_size=kernel_size)
+    if kernel_size % 2 == 0:
+        raise ValueError(
+            f"{layer}: kernel_size must be odd, to have a centre, got {kernel_size}"
+        )

@@ -4,11 +4,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from course_lib.layers._shapes import require_width
+from course_lib.layers._shapes import require_image, require_one_of, require_positive
 from course_lib.layers.norm import LayerNorm
 from course_lib.registry import implements
-
-__all__ = ["PolarizedSelfAttention"]
 
 _LAYOUTS = ("parallel", "sequential")
 _SPATIAL_SOFTMAX = ("channels", "product", "values")
@@ -32,11 +30,14 @@ class PolarizedSelfAttention(nn.Module):
         spatial_softmax: what the softmax of the spatial gate runs over. "channels" is the paper's formula;
             the authors' released code has "product" (its result, over all positions; parallel class) and
             "values" (each channel of :math:`W_v' x`, over all positions; sequential class).
+        device: where the parameters live.
+        dtype: of the parameters.
 
     Shape: ``(b, c, i, j)`` to the same.
 
     Raises:
         ValueError: for an odd number of channels, another layout or softmax, or a wrong number of channels.
+        TypeError: for sizes that are no integers, or an input of another dtype.
 
     Paper: Polarized Self-Attention: Towards High-quality Pixel-wise Regression -
     https://arxiv.org/abs/2107.00782
@@ -49,23 +50,32 @@ class PolarizedSelfAttention(nn.Module):
     torch.Size([2, 6, 3, 4])
     """
 
-    def __init__(self, channels: int, *, layout: str = "parallel", spatial_softmax: str = "channels") -> None:
+    def __init__(
+        self,
+        channels: int,
+        *,
+        layout: str = "parallel",
+        spatial_softmax: str = "channels",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
-        if channels < 2 or channels % 2:
-            raise ValueError(f"channels must be even, since the gates work on half of them, got {channels}")
-        if layout not in _LAYOUTS or spatial_softmax not in _SPATIAL_SOFTMAX:
+        name, factory = type(self).__name__, {"device": device, "dtype": dtype}
+        require_positive(name, channels=channels)
+        if channels % 2:
             raise ValueError(
-                f"layout is one of {_LAYOUTS} and spatial_softmax one of {_SPATIAL_SOFTMAX}, "
-                f"got {layout!r} and {spatial_softmax!r}"
+                f"{name}: channels must be even: gates work on half of them, got {channels}"
             )
+        require_one_of(name, _LAYOUTS, layout=layout)
+        require_one_of(name, _SPATIAL_SOFTMAX, spatial_softmax=spatial_softmax)
         self.channels, self.layout, self.spatial_softmax = channels, layout, spatial_softmax
         half = channels // 2
-        self.channel_query = nn.Conv2d(channels, 1, 1, bias=False)
-        self.channel_value = nn.Conv2d(channels, half, 1, bias=False)
-        self.channel_up = nn.Conv2d(half, channels, 1, bias=False)
-        self.norm = LayerNorm(channels)
-        self.spatial_query = nn.Conv2d(channels, half, 1, bias=False)
-        self.spatial_value = nn.Conv2d(channels, half, 1, bias=False)
+        self.channel_query = nn.Conv2d(channels, 1, 1, bias=False, **factory)
+        self.channel_value = nn.Conv2d(channels, half, 1, bias=False, **factory)
+        self.channel_up = nn.Conv2d(half, channels, 1, bias=False, **factory)
+        self.norm = LayerNorm(channels, **factory)
+        self.spatial_query = nn.Conv2d(channels, half, 1, bias=False, **factory)
+        self.spatial_value = nn.Conv2d(channels, half, 1, bias=False, **factory)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -99,7 +109,7 @@ class PolarizedSelfAttention(nn.Module):
         return scores.unflatten(-1, x.shape[2:]).sigmoid()
 
     def forward(self, x: Float[Tensor, "b c i j"]) -> Float[Tensor, "b c i j"]:
-        require_width(x, self.channels, f"PolarizedSelfAttention({self.channels})", axis=1)
+        require_image(x, self.channels, self)
         gated = x * self.channel_gate(x)
         if self.layout == "sequential":
             return gated * self.spatial_gate(gated)

@@ -1,15 +1,20 @@
 """Means of every order over positions: the average, the maximum and all between, with a learned order."""
 
-import math
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.fx import Proxy
 
-from course_lib.layers._shapes import require_width
+from course_lib.layers._shapes import (
+    layer_name,
+    require_divides,
+    require_number,
+    require_real,
+    require_tokens,
+)
 from course_lib.registry import implements
 
-__all__ = ["GeM", "GroupGeM", "generalized_mean", "generalized_mean_naive"]
+torch.fx.wrap("generalized_mean")
 
 
 def generalized_mean_naive(
@@ -45,6 +50,7 @@ def generalized_mean(
 
     Raises:
         ValueError: if there is not one order per channel, or no position.
+        TypeError: for anything but real numbers.
 
     Paper: Group Generalized Mean Pooling for Vision Transformer - https://arxiv.org/abs/2212.04114
 
@@ -55,13 +61,17 @@ def generalized_mean(
     >>> [round(generalized_mean(x, torch.tensor([p])).item(), 2) for p in (1.0, 2.0, 100.0)]
     [4.0, 5.0, 6.95]
     """
+    require_real(x, "generalized_mean")
     if x.ndim != 3 or p.shape != x.shape[-1:] or not x.shape[1]:
         raise ValueError(
-            f"expected (b, t, d) with t > 0 and one order per channel, got {tuple(x.shape)} and "
-            f"{tuple(p.shape)}"
+            f"generalized_mean: expected (b, t, d) with t > 0 and one order per channel, got "
+            f"{tuple(x.shape)} and {tuple(p.shape)}"
         )
-    log_sum = torch.logsumexp(p * x.clamp(min=eps).log(), dim=1)
-    return ((log_sum - math.log(x.shape[1])) / p).exp()
+    wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x  # their logarithms are too coarse
+    log_x = wide.clamp(min=eps).log()
+    log_sum = torch.logsumexp(p * log_x, dim=1)
+    log_count = torch.full((), x.shape[1], dtype=wide.dtype, device=x.device).log()  # t may be left open
+    return ((log_sum - log_count) / p).exp().to(x.dtype)
 
 
 @implements("group-gem-pooling", example=lambda: (GeM(), torch.rand(2, 5, 4) + 0.1))
@@ -73,12 +83,15 @@ class GeM(nn.Module):
     Args:
         p: where the order starts.
         eps: smallest value that counts.
+        device: where the parameters live.
+        dtype: of the parameters.
 
     Shape: ``(b, t, d)`` to ``(b, d)``, any width d. An image ``(b, c, i, j)`` becomes tokens by
     ``x.flatten(2).transpose(1, 2)``.
 
     Raises:
-        ValueError: for anything but tokens ``(b, t, d)``, or a start of 0.
+        ValueError: for anything but tokens ``(b, t, d)``, a start of 0 or an eps that is not positive.
+        TypeError: for arguments that are no numbers, or an input that is not real.
 
     Paper: Group Generalized Mean Pooling for Vision Transformer - https://arxiv.org/abs/2212.04114, which
     takes it from image retrieval.
@@ -90,11 +103,18 @@ class GeM(nn.Module):
     tensor([[3.5000]])
     """
 
-    def __init__(self, *, p: float = 3.0, eps: float = 1e-6) -> None:
+    def __init__(
+        self,
+        *,
+        p: float = 3.0,
+        eps: float = 1e-6,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
-        _require_order(p)
+        _require_order(type(self).__name__, p, eps)
         self.initial_p, self.eps = p, eps
-        self.p = nn.Parameter(torch.empty(1))
+        self.p = nn.Parameter(torch.empty(1, device=device, dtype=dtype))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -102,10 +122,11 @@ class GeM(nn.Module):
         nn.init.constant_(self.p, self.initial_p)
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b d"]:
-        if x.ndim != 3:
+        require_real(x, self, mixed=True)
+        if not isinstance(x, Proxy) and x.ndim != 3:
             raise ValueError(
-                f"GeM takes tokens (b, t, d), got shape {tuple(x.shape)}; an image (b, c, i, j) becomes "
-                "tokens by x.flatten(2).transpose(1, 2)"
+                f"{layer_name(self)} takes tokens (b, t, d), got shape {tuple(x.shape)}; an image "
+                "(b, c, i, j) becomes tokens by x.flatten(2).transpose(1, 2)"
             )
         return generalized_mean(x, self.p.expand(x.shape[-1]), eps=self.eps)
 
@@ -128,11 +149,15 @@ class GroupGeM(nn.Module):
         num_groups: G, a divisor of ``dim``.
         p: where all orders start.
         eps: smallest value that counts.
+        device: where the parameters live.
+        dtype: of the parameters.
 
     Shape: ``(b, t, d)`` to ``(b, d)``.
 
     Raises:
-        ValueError: if the groups do not divide the width, the start is 0 or the input is not ``dim`` wide.
+        ValueError: if the groups do not divide the width, the start is 0, eps is not positive or the input is
+            not ``(b, t, dim)``.
+        TypeError: for sizes that are no integers, or an input that is not real.
 
     Paper: Group Generalized Mean Pooling for Vision Transformer - https://arxiv.org/abs/2212.04114 (negative
     features: see :class:`GeM`)
@@ -143,13 +168,21 @@ class GroupGeM(nn.Module):
     tensor([[2.0000, 3.0000, 3.0000, 4.9000]])
     """
 
-    def __init__(self, dim: int, num_groups: int, *, p: float = 3.0, eps: float = 1e-6) -> None:
+    def __init__(
+        self,
+        dim: int,
+        num_groups: int,
+        *,
+        p: float = 3.0,
+        eps: float = 1e-6,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
-        _require_order(p)
-        if num_groups < 1 or dim % num_groups:
-            raise ValueError(f"num_groups must divide dim, got {num_groups} and {dim}")
+        _require_order(type(self).__name__, p, eps)
+        require_divides(type(self).__name__, dim=dim, num_groups=num_groups)
         self.dim, self.num_groups, self.initial_p, self.eps = dim, num_groups, p, eps
-        self.p = nn.Parameter(torch.empty(num_groups))
+        self.p = nn.Parameter(torch.empty(num_groups, device=device, dtype=dtype))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -157,7 +190,7 @@ class GroupGeM(nn.Module):
         nn.init.constant_(self.p, self.initial_p)
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b d"]:
-        require_width(x, self.dim, f"GroupGeM({self.dim}, {self.num_groups})")
+        require_tokens(x, self.dim, self, mixed=True)
         per_channel = self.p.repeat_interleave(self.dim // self.num_groups)
         return generalized_mean(x, per_channel, eps=self.eps)
 
@@ -165,8 +198,10 @@ class GroupGeM(nn.Module):
         return f"{self.dim}, num_groups={self.num_groups}, p={self.initial_p}"
 
 
-def _require_order(p: float) -> None:
+def _require_order(layer: str, p: float, eps: float) -> None:
+    require_number(layer, p=p)
     if p == 0:
         raise ValueError(
-            "order p=0 would divide by zero; its limit is the geometric mean, take p=0.01 for it"
+            f"{layer}: order p=0 would divide by zero; its limit is the geometric mean, take p=0.01 for it"
         )
+    require_number(layer, 0, open_low=True, eps=eps)

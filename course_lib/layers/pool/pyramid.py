@@ -5,11 +5,11 @@ from math import ceil
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
+from torch.fx import Proxy
 from torch.nn import functional as F
 
+from course_lib.layers._shapes import layer_name, require_image, require_positive, require_sequence
 from course_lib.registry import implements
-
-__all__ = ["SpatialPyramidPool", "adaptive_bins", "pool_regions", "project_boxes", "sliding_bins"]
 
 
 @implements("spatial-pyramid-pooling")
@@ -33,7 +33,7 @@ def adaptive_bins(size: int, bins: int) -> list[tuple[int, int]]:
     >>> adaptive_bins(10, 4)
     [(0, 3), (2, 5), (5, 8), (7, 10)]
     """
-    _require_bins(size, bins)
+    require_positive("adaptive_bins", size=size, bins=bins)
     return [(m * size // bins, -(-(m + 1) * size // bins)) for m in range(bins)]
 
 
@@ -61,7 +61,7 @@ def sliding_bins(size: int, bins: int) -> list[tuple[int, int]]:
     >>> sliding_bins(10, 4)
     [(0, 3), (2, 5), (4, 7), (6, 9)]
     """
-    _require_bins(size, bins)
+    require_positive("sliding_bins", size=size, bins=bins)
     if bins > size:
         raise ValueError(f"{bins} bins of {size} rows need a stride of 0; use adaptive_bins")
     window, stride = ceil(size / bins), size // bins
@@ -85,6 +85,7 @@ class SpatialPyramidPool(nn.Module):
 
     Raises:
         ValueError: for anything but images, an empty image, or no level.
+        TypeError: for levels that are no integers, or an input that is not real.
 
     Paper: Spatial Pyramid Pooling in Deep Convolutional Networks for Visual Recognition -
     https://arxiv.org/abs/1406.4729
@@ -98,8 +99,11 @@ class SpatialPyramidPool(nn.Module):
 
     def __init__(self, *, levels: tuple[int, ...] = (1, 2, 4)) -> None:
         super().__init__()
-        if not levels or min(levels) < 1:
-            raise ValueError(f"levels must be one or more positive numbers of bins, got {levels}")
+        name = type(self).__name__
+        require_sequence(name, levels=levels)
+        if not levels:
+            raise ValueError(f"{name}: levels must be one or more positive numbers of bins, got {levels!r}")
+        require_positive(name, **{f"levels[{i}]": n for i, n in enumerate(levels)})
         self.levels = tuple(levels)
 
     @property
@@ -108,8 +112,9 @@ class SpatialPyramidPool(nn.Module):
         return sum(n * n for n in self.levels)
 
     def forward(self, x: Float[Tensor, "b c i j"]) -> Float[Tensor, "b _"]:
-        if x.ndim != 4 or not x.shape[2] * x.shape[3]:
-            raise ValueError(f"SpatialPyramidPool takes images (b, c, i, j), got shape {tuple(x.shape)}")
+        require_image(x, None, self)
+        if not isinstance(x, Proxy) and not (x.shape[2] and x.shape[3]):
+            raise ValueError(f"{layer_name(self)}: the image {tuple(x.shape)} is empty")
         return torch.cat([F.adaptive_max_pool2d(x, n).flatten(1) for n in self.levels], dim=1)
 
     def extra_repr(self) -> str:
@@ -186,8 +191,3 @@ def pool_regions(
     cells = project_boxes(boxes, stride, features.shape[1:]).tolist()
     regions = [pool(features[None, :, top:bottom, left:right]) for top, left, bottom, right in cells]
     return torch.cat(regions) if regions else features.new_empty(0, len(features) * pool.bins)
-
-
-def _require_bins(size: int, bins: int) -> None:
-    if size < 1 or bins < 1:
-        raise ValueError(f"need at least one row and one bin, got {size} and {bins}")

@@ -8,9 +8,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from course_lib.layers._shapes import require_image, require_number, require_positive
 from course_lib.registry import implements
 
-__all__ = ["PoolingLoss", "SoftPool2d", "pooling_information_loss", "soft_pool2d", "soft_pool2d_naive"]
+torch.fx.wrap("soft_pool2d")
 
 
 def soft_pool2d_naive(
@@ -50,6 +51,7 @@ def soft_pool2d(
 
     Raises:
         ValueError: for a window larger than the image, or anything but images.
+        TypeError: for sizes that are no integers, or an input that is not real.
 
     Paper: Refining activation downsampling with SoftPool - https://arxiv.org/abs/2101.00440
 
@@ -61,17 +63,20 @@ def soft_pool2d(
     [1.0, 3.79, 4.0]
     """
     stride = kernel_size if stride is None else stride
-    if x.ndim != 4 or min(kernel_size, stride) < 1 or min(x.shape[2:]) < kernel_size:
+    require_positive("soft_pool2d", kernel_size=kernel_size, stride=stride)
+    require_image(x, None, "soft_pool2d")
+    if x.shape[2] < kernel_size or x.shape[3] < kernel_size:
         raise ValueError(
-            f"windows of {kernel_size} x {kernel_size}, stride {stride}, do not fit an input of shape "
-            f"{tuple(x.shape)}; expected images (b, c, i, j) at least as large as the window"
+            f"soft_pool2d: windows of {kernel_size} x {kernel_size} do not fit an image of "
+            f"{x.shape[2]} x {x.shape[3]}"
         )
     if stride != kernel_size:
         windows = x.unfold(2, kernel_size, stride).unfold(3, kernel_size, stride).flatten(-2)
         return ((beta * windows).softmax(-1) * windows).sum(-1)
     x = x[..., : x.shape[2] // stride * stride, : x.shape[3] // stride * stride]
     scores = beta * x  # windows that do not overlap: subtract each one's maximum, then two average poolings
-    peak = F.interpolate(F.max_pool2d(scores.detach(), stride), scale_factor=stride, mode="nearest")
+    peak = F.max_pool2d(scores.detach(), stride)
+    peak = peak.repeat_interleave(stride, dim=2).repeat_interleave(stride, dim=3)
     weights = (scores - peak).exp()
     return F.avg_pool2d(weights * x, stride) / F.avg_pool2d(weights, stride)
 
@@ -91,6 +96,7 @@ class SoftPool2d(nn.Module):
 
     Raises:
         ValueError: for a window larger than the image, or anything but images.
+        TypeError: for sizes that are no integers, or an input that is not real.
 
     Paper: Refining activation downsampling with SoftPool - https://arxiv.org/abs/2101.00440 (see
     :func:`soft_pool2d` for what differs)
@@ -101,10 +107,13 @@ class SoftPool2d(nn.Module):
 
     def __init__(self, kernel_size: int, *, stride: int | None = None, beta: float = 1.0) -> None:
         super().__init__()
-        self.kernel_size, self.beta = kernel_size, beta
-        self.stride = kernel_size if stride is None else stride
+        stride = kernel_size if stride is None else stride
+        require_positive(type(self).__name__, kernel_size=kernel_size, stride=stride)
+        require_number(type(self).__name__, beta=beta)
+        self.kernel_size, self.stride, self.beta = kernel_size, stride, beta
 
     def forward(self, x: Float[Tensor, "b c i j"]) -> Float[Tensor, "b c _ _"]:
+        require_image(x, None, self)
         return soft_pool2d(x, self.kernel_size, stride=self.stride, beta=self.beta)
 
     def extra_repr(self) -> str:

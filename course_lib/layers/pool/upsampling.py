@@ -5,16 +5,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_lib.layers._shapes import require_width
+from course_lib.layers._shapes import require_at_least, require_image, require_positive
 from course_lib.registry import implements
-
-__all__ = [
-    "LargeContextTransposedConv2d",
-    "overlap_count",
-    "spectral_artifact_energy",
-    "zero_insert",
-    "zero_insert_then_convolve",
-]
 
 
 @implements("large-context-upsampling")
@@ -94,8 +86,7 @@ def overlap_count(size: int, kernel_size: int, *, stride: int = 2) -> Float[Tens
     >>> overlap_count(4, 3).int().tolist(), overlap_count(4, 4).int().tolist()
     ([1, 1, 2, 1, 2, 1, 2, 1, 1], [1, 1, 2, 2, 2, 2, 2, 2, 1, 1])
     """
-    if min(size, kernel_size, stride) < 1:
-        raise ValueError(f"all three numbers must be positive, got {size}, {kernel_size} and {stride}")
+    require_positive("overlap_count", size=size, kernel_size=kernel_size, stride=stride)
     return F.conv_transpose1d(torch.ones(1, 1, size), torch.ones(1, 1, kernel_size), stride=stride)[0, 0]
 
 
@@ -170,11 +161,14 @@ class LargeContextTransposedConv2d(nn.Module):
         small_kernel_size: odd side of the parallel one; 0 leaves it out.
         stride: factor of the upsampling.
         bias: one number per output channel.
+        device: where the parameters live.
+        dtype: of the parameters.
 
     Shape: ``(b, c, i, j)`` to ``(b, o, stride * i, stride * j)``.
 
     Raises:
         ValueError: for an even kernel, a small one that is not smaller, or a wrong number of channels.
+        TypeError: for sizes that are no integers, or an input of another dtype.
 
     Paper: Improving Feature Stability during Upsampling -- Spectral Artifacts and the Importance of Spatial
     Context - https://arxiv.org/abs/2311.17524
@@ -194,27 +188,34 @@ class LargeContextTransposedConv2d(nn.Module):
         small_kernel_size: int = 3,
         stride: int = 2,
         bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        name, factory = type(self).__name__, {"device": device, "dtype": dtype}
+        require_positive(name, in_channels=in_channels, out_channels=out_channels)
+        require_positive(name, kernel_size=kernel_size, stride=stride)
+        require_at_least(0, name, small_kernel_size=small_kernel_size)
         if kernel_size % 2 == 0 or (small_kernel_size and small_kernel_size % 2 == 0):
-            raise ValueError(f"kernels must be odd, got {kernel_size} and {small_kernel_size}")
+            raise ValueError(
+                f"{name}: kernel_size={kernel_size} and small_kernel_size={small_kernel_size} must be odd"
+            )
         if small_kernel_size >= kernel_size or kernel_size < stride:
             raise ValueError(
-                f"need small_kernel_size < kernel_size and kernel_size >= stride, "
+                f"{name}: need small_kernel_size < kernel_size and kernel_size >= stride, "
                 f"got {small_kernel_size}, {kernel_size} and {stride}"
             )
         self.in_channels, self.out_channels, self.stride = in_channels, out_channels, stride
 
         def branch(size: int, bias: bool) -> nn.Module:
-            return nn.ConvTranspose2d(
-                in_channels, out_channels, size, stride, size // 2, output_padding=stride - 1, bias=bias
-            )
+            options = {"padding": size // 2, "output_padding": stride - 1, "bias": bias, **factory}
+            return nn.ConvTranspose2d(in_channels, out_channels, size, stride, **options)
 
         self.large = branch(kernel_size, bias)
         self.small = branch(small_kernel_size, False) if small_kernel_size else None
 
     def forward(self, x: Float[Tensor, "b c i j"]) -> Float[Tensor, "b o _ _"]:
-        require_width(x, self.in_channels, f"LargeContextTransposedConv2d({self.in_channels})", axis=1)
+        require_image(x, self.in_channels, self)
         y = self.large(x)
         return y if self.small is None else y + self.small(x)
 

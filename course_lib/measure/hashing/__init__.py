@@ -8,8 +8,8 @@ what only people read: the arguments of ``raise``, the message of ``assert``, me
 ``__repr__``; and the decorators ``dataset``, ``experiment``, ``implements``, ``mistake`` and
 ``specimen``, which only register. Definitions are numbered in the order in which they are met, so
 moving one to another file changes nothing. A local variable that has the name of a definition counts
-as that definition too: sometimes too much is followed, never too little. Of other packages only the name counts (``torch.exp`` is
-not ``math.exp``): their versions are recorded with a result, not hashed.
+as that definition too: sometimes too much is followed, never too little. Of other packages only the
+name counts (``torch.exp`` is not ``math.exp``): their versions are recorded with a result, not hashed.
 
 A static walk cannot see modules imported by a computed name, or data files. Attributes of an
 instance count with its class, which is reached where the instance is built. A module used as a
@@ -358,10 +358,14 @@ def _paths(module: str) -> list[str]:
     )
 
 
-_libraries: dict[tuple[str, ...], _Library] = {}
+_libraries: dict[tuple[tuple[str, ...], ...], _Library] = {}
 
 
 def _library(packages: tuple[str, ...]) -> _Library:
-    if packages not in _libraries or not _libraries[packages].is_current():
-        _libraries[packages] = _Library(packages)
-    return _libraries[packages]
+    place = (
+        packages,
+        *(tuple(_paths(package)) for package in packages),
+    )  # a module may be loaded anew elsewhere
+    if place not in _libraries or not _libraries[place].is_current():
+        _libraries[place] = _Library(packages)
+    return _libraries[place]

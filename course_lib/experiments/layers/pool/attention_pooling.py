@@ -47,7 +47,7 @@ def attention_on_clutter(seed: int) -> dict[str, float]:
             train, test = clean_centred(train), clean_centred(test)
         for name, pool in (("attention", lambda: AttentionPool(16)), ("average", TokenMean)):
             torch.manual_seed(seed)
-            model = PatchConvNet(16, 2, 10, in_channels=1, stem_stages=1, pool=pool(), norm_layer=BatchNorm)
+            model = PatchConvNet(1, 10, dim=16, depth=2, stem_stages=1, pool=pool(), norm_layer=BatchNorm)
             fit(model, train, steps=steps, batch_size=32, lr=5e-3, seed=seed)
             result[f"{name}_{kind}"] = evaluate(model, test)
             if name == "attention" and kind == "clutter":

@@ -29,7 +29,7 @@ class PooledViT(VisionTransformer):
 
     def __init__(self, pool: nn.Module | None, dim: int = 32) -> None:
         blocks = [TransformerBlock(dim, 4, hidden_dim=2 * dim) for _ in range(2)]
-        super().__init__((8, 8, 1), 2, dim, 10, blocks)
+        super().__init__(1, 10, image_size=(8, 8), patch=2, dim=dim, blocks=blocks)
         self.pool = pool
         self.class_token = nn.Parameter(0.02 * torch.randn(1, 1, dim)) if pool is None else None
 

@@ -32,7 +32,7 @@ OPERATORS: dict[str, Callable[[int], nn.Module]] = {
 
 def operator_network(operator: Callable[[int], nn.Module], stem: int, width: int = 8) -> nn.Module:
     """Three bottlenecks around the operator; with a stem of 1 nothing else sees more than one pixel."""
-    blocks = [ParameterFreeBottleneck(4 * width, width, spatial=operator(width)) for _ in range(3)]
+    blocks = [ParameterFreeBottleneck(4 * width, width, mixer=operator(width)) for _ in range(3)]
     return nn.Sequential(
         nn.Conv2d(1, 4 * width, stem, padding=stem // 2),
         *blocks,

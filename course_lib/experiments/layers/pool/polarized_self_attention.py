@@ -8,17 +8,17 @@ from torch.nn import functional as F
 
 from course_lib.data.canvas import centre_heatmaps
 from course_lib.experiments.layers.pool._shared import canvases
+from course_lib.layers._images import SqueezeExcite
 from course_lib.layers.pool import (
     PolarizedSelfAttention,
 )
-from course_lib.layers.pool.attentive import _SqueezeExcite
 from course_lib.measure import experiment
 from course_lib.training.loop import fit
 
 GATES: dict[str, tuple[int, Callable[[int], nn.Module]]] = {
     # channels, so that all have equally many parameters up to 5 %; and the gate behind each convolution
     "none": (18, lambda channels: nn.Identity()),
-    "squeeze_excite": (16, lambda channels: _SqueezeExcite(channels, 17)),
+    "squeeze_excite": (16, lambda channels: SqueezeExcite(channels, 17, activation=nn.GELU)),
     "parallel": (16, lambda channels: PolarizedSelfAttention(channels)),
     "sequential": (16, lambda channels: PolarizedSelfAttention(channels, layout="sequential")),
     "released": (16, lambda channels: PolarizedSelfAttention(channels, spatial_softmax="product")),

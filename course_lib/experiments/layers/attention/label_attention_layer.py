@@ -1,0 +1,102 @@
+"""Trained claims of label-attention-layer."""
+
+from functools import partial
+
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from course_lib.data import load
+from course_lib.data.synthetic import cue_tokens
+from course_lib.experiments.layers.attention._shared import count
+from course_lib.layers.attention import (
+    LabelAttention,
+    MultiHeadAttention,
+)
+from course_lib.measure import experiment
+from course_lib.training.loop import fit
+
+LABELS, TOKENS, CUE_WIDTH = 6, 40, 24
+
+
+class LabelClassifier(nn.Module):
+    """Label attention, mean over positions, linear read-out from all blocks to all labels.
+
+    Without the residual the read-out sees nothing but what the heads have found.
+    """
+
+    def __init__(self, *, residual: bool) -> None:
+        super().__init__()
+        self.residual = residual
+        self.embedding = nn.Embedding(TOKENS, CUE_WIDTH)
+        self.attention = LabelAttention(CUE_WIDTH, LABELS, 10, head_dim=6)
+        self.out = nn.Linear((10 if residual else 6) * LABELS, LABELS)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.embedding(tokens)
+        return self.out(
+            self.attention(x).mean(1) if self.residual else self.attention.contexts(x)[0].flatten(1)
+        )
+
+    def weights(self, tokens: Tensor) -> Tensor:
+        """Where each head looks, ``(b, h, s)``."""
+        return self.attention.contexts(self.embedding(tokens))[1]
+
+
+class SelfAttentionClassifier(nn.Module):
+    """Multi-head self-attention, mean over positions, linear read-out; with or without a residual."""
+
+    def __init__(self, *, residual: bool) -> None:
+        super().__init__()
+        self.residual = residual
+        self.embedding = nn.Embedding(TOKENS, CUE_WIDTH)
+        self.attention = MultiHeadAttention(CUE_WIDTH, LABELS)
+        self.out = nn.Linear(CUE_WIDTH, LABELS)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.embedding(tokens)
+        return self.out((x * self.residual + self.attention(x)).mean(1))
+
+    def weights(self, tokens: Tensor) -> Tensor:
+        """Where each head looks, ``(b, h, s)``: the mean over its queries."""
+        return self.attention(self.embedding(tokens), return_weights=True)[1].mean(2)
+
+
+def matched_mass(weights: Tensor, tokens: Tensor, present: Tensor) -> float:
+    """Attention of the head matched to a label on the label's tokens, where the label is present.
+
+    Heads and labels are matched one to one so that the mean over labels is as large as possible.
+    """
+    of_label = (tokens[:, None, :, None] == cue_tokens(LABELS)[:, None]).any(-1).float()  # (b, l, s)
+    mass = torch.einsum("bhs,bls,bl->hl", weights, of_label, present) / present.sum(0)
+    heads, labels = linear_sum_assignment(mass.numpy(), maximize=True)
+    return mass[heads, labels].mean().item()
+
+
+@experiment(paper="label-attention-layer", seeds=5)
+def label_heads(seed: int) -> dict[str, float]:
+    """Label attention and self-attention (``label``, ``self``) after 400 steps; ``_alone``: no residual.
+
+    ``_f1``: of the labels, on test data; ``_mass``: attention on the cues of the label that a head is matched
+    to, a share; ``_parameters``.
+    """
+    data, result = load("multi_label_cues", seed=seed), {}
+    models = {
+        "label": partial(LabelClassifier, residual=True),
+        "self": partial(SelfAttentionClassifier, residual=True),
+        "label_alone": partial(LabelClassifier, residual=False),
+        "self_alone": partial(SelfAttentionClassifier, residual=False),
+    }
+    for name, make_model in models.items():
+        torch.manual_seed(seed)
+        model = make_model()
+        bce = F.binary_cross_entropy_with_logits
+        fit(model, data.train, steps=400, batch_size=64, lr=1e-2, loss=bce, seed=seed)
+        with torch.no_grad():
+            found, present = model(data.test.x) > 0, data.test.y
+            hits = (found * present).sum()
+            result[f"{name}_f1"] = (2 * hits / (found.sum() + present.sum())).item()
+            result[f"{name}_mass"] = matched_mass(model.weights(data.test.x), data.test.x, present)
+        result[f"{name}_parameters"] = count(model)
+    return result

@@ -1,0 +1,53 @@
+"""Trained claims of lambda-networks."""
+
+from functools import partial
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from course_lib.data import load
+from course_lib.experiments.layers.attention._shared import count
+from course_lib.layers.attention import (
+    LambdaLayer,
+    MultiHeadAttention,
+)
+from course_lib.measure import experiment
+from course_lib.training.loop import cosine_schedule, evaluate, fit
+
+
+class PixelModel(nn.Module):
+    """Every pixel a token: embed its value, mix the tokens, predict a value for each."""
+
+    def __init__(self, layer: nn.Module, hidden: int, dim: int = 32) -> None:
+        super().__init__()
+        self.embed, self.layer = nn.Linear(1, dim), layer
+        self.out = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.embed(rearrange(images, "b 1 i j -> b (i j) 1"))
+        return rearrange(self.out(x + self.layer(x)), "b (i j) 1 -> b 1 i j", i=8)
+
+
+@experiment(paper="lambda-networks", seeds=3)
+def shifted_pixels(seed: int) -> dict[str, float]:
+    """Test error of the value two columns to the left, relative to predicting the mean; equal parameters.
+
+    ``lambda``: content and position lambdas; ``content``: no positions; ``attention``: softmax attention.
+    """
+    data, result = load("pixel_shift"), {}
+    target = data.test.y
+    baseline = (target - data.train.y.mean()).square().mean().item()
+    layers = {
+        "lambda": partial(LambdaLayer, 32, 4, grid=(8, 8), key_dim=8),
+        "content": partial(LambdaLayer, 32, 4, grid=(8, 8), key_dim=8, position=False),
+        "attention": partial(MultiHeadAttention, 32, 4),
+    }
+    for name, make_layer in layers.items():
+        torch.manual_seed(seed)
+        layer = make_layer()
+        model = PixelModel(layer, hidden=(6000 - count(layer)) // 34)
+        fit(model, data.train, steps=300, batch_size=32, lr=1e-2, schedule=cosine_schedule(), seed=seed)
+        result[name] = evaluate(model, data.test, metric="loss") / baseline
+        result[f"{name}_parameters"] = count(model)
+    return result
