@@ -16,6 +16,7 @@ from course_lib.training.local_learning import (
     log_likelihood,
     log_partition,
 )
+from tests.layers.arguments import as_users_call
 
 
 def states(n: int) -> torch.Tensor:
@@ -252,7 +253,7 @@ def test_bad_input_is_refused():
         DeepBeliefNetwork([3, 2, 2]).train_step(torch.rand(4, 3), layer=2)
     with pytest.raises(ValueError, match="num_classes must be"):
         DeepBeliefNetwork([3, 2]).classifier(0)
-    with pytest.raises(ValueError, match="expects 3 entries along axis -1 of v"):
+    with as_users_call(), pytest.raises(ValueError, match="expects 3 entries along axis -1 of v"):
         free_energy(torch.zeros(4), torch.zeros(3, 2), torch.zeros(3), torch.zeros(2))
     with pytest.raises(ValueError, match="at least one hidden"):
         DeepBeliefNetwork([5])

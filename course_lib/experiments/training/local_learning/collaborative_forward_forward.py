@@ -11,7 +11,7 @@ from course_lib.training.local_learning import (
 THETAS = (2.0, 4.0, 8.0)
 
 
-@experiment(paper="collaborative-forward-forward", seeds=5)
+@experiment(paper="collaborative-forward-forward", seeds=3)
 def layer_collaboration(seed: int) -> dict[str, float]:
     """Three layers of 128, 15 epochs: test error of the first layer, of all together, of each alone."""
     data, result = flat_digits(), {}

@@ -26,7 +26,7 @@ def cosine_with_exact_gradient(rbm: RBM, data: Tensor) -> float:
     return F.cosine_similarity(ours, theirs, dim=0).item()
 
 
-@experiment(paper="rbm-dbn-tutorial", seeds=10)
+@experiment(paper="rbm-dbn-tutorial", seeds=5)
 def exact_likelihood(seed: int) -> dict[str, float]:
     """CD-1 on bars and stripes, with and without momentum: exact log-likelihood, error, gradient's angle."""
     patterns, result = bars_and_stripes(3), {}
