@@ -39,8 +39,8 @@ def used_rows(model: GPT, tokens: Tensor) -> float:
 def memory_gpt(seed: int) -> dict[str, float]:
     """Validation loss, in nats a character, of a GPT after 500 steps.
 
-    ``linear``: linear layers; ``memory``: tables; ``frozen``: random tables that stay; ``used_rows``: share of
-    the rows of all tables that are read on the validation text; ``pairs``: the loss of counting letter pairs.
+    ``linear``: linear layers; ``memory``: tables; ``frozen``: tables that stay random; ``used_rows``: share
+    of the rows of all tables that are read on that text; ``pairs``: the loss of counting letter pairs.
     """
     text = load("english")
     windows = text.validation.windows(32, limit=128)
