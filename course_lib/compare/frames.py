@@ -21,9 +21,10 @@ together, and so does the page "Which layer?".
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -33,7 +34,7 @@ from course_lib.contexts import evaluating, isolated
 from course_lib.data import load
 from course_lib.data.dataset import Split
 from course_lib.data.moved import moved_by_a_pixel
-from course_lib.training.loop import evaluate, fit
+from course_lib.training.loop import Run, evaluate, fit
 
 
 @dataclass(frozen=True)
@@ -185,6 +186,7 @@ def compare(
     steps: int = 300,
     batch_size: int = 64,
     lr: float = 1e-2,
+    hooks: Iterable[Callable[[Run], Any]] = (),
 ) -> dict[str, float]:
     """Train every variant in its frame, with equal steps, batches and rate: test accuracy by name.
 
@@ -195,6 +197,7 @@ def compare(
         steps: number of updates by AdamW.
         batch_size: rows of a batch.
         lr: learning rate.
+        hooks: of every run, as for :func:`~course_lib.training.loop.fit`.
 
     Returns:
         Accuracy by the variant's name; NaN where the run diverged.
@@ -211,7 +214,7 @@ def compare(
     for variant in variants:
         torch.manual_seed(seed)
         model = (variant.frame or frame)(variant.build)
-        history = fit(model, batch, steps=steps, lr=lr, seed=seed, on_divergence="stop")
+        history = fit(model, batch, steps=steps, lr=lr, seed=seed, on_divergence="stop", hooks=hooks)
         accuracy[variant.name] = math.nan if history.diverged else evaluate(model, unseen)
     return accuracy
 

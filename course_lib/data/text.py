@@ -11,7 +11,7 @@ from torch import Tensor
 
 from course_lib.data.dataset import Dataset, Meta, Split
 
-__all__ = ["Text", "TextDataset", "decode", "encode", "passages", "text_dataset"]
+__all__ = ["Text", "TextDataset", "decode", "encode", "letter_pairs_loss", "passages", "text_dataset"]
 __numerics__ = 1
 
 
@@ -82,6 +82,26 @@ class Text:
 
     def __repr__(self) -> str:
         return f"Text({len(self)} characters, {len(self.documents)} documents)"
+
+
+def letter_pairs_loss(text: Text, held_out: Split, vocab_size: int) -> float:
+    """Nats a character of a model that only knows how often each character followed each other in ``text``.
+
+    What a model that looks further back has to beat: with one that does not, attention is unused.
+
+    Args:
+        text: to count in; 0.1 is added to every count, so that nothing is impossible.
+        held_out: characters and, as ``y``, the next ones.
+        vocab_size: number of different characters.
+
+    >>> counted = Text(torch.arange(3).repeat(50))
+    >>> round(letter_pairs_loss(counted, counted.windows(4), 3), 3)
+    0.004
+    """
+    pairs = torch.bincount(text.tokens[:-1] * vocab_size + text.tokens[1:], minlength=vocab_size**2)
+    counts = pairs.reshape(vocab_size, vocab_size).double() + 0.1
+    log_share = (counts / counts.sum(1, keepdim=True)).log()
+    return -log_share[held_out.x, held_out.y].mean().item()
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -48,6 +48,19 @@ def require_positive(layer: str, **sizes: Any) -> None:
     require_at_least(1, layer, **sizes)
 
 
+def require_odd(layer: str, **sizes: Any) -> None:
+    """Raise unless every size is an odd integer of at least 1, as a window with a centre is.
+
+    >>> require_odd("PoolMixer", kernel_size=4)
+    Traceback (most recent call last):
+    ValueError: PoolMixer: kernel_size must be odd, so that it has a centre; got 4
+    """
+    require_positive(layer, **sizes)
+    for name, value in sizes.items():
+        if value % 2 == 0:
+            raise ValueError(f"{layer}: {name} must be odd, so that it has a centre; got {value}")
+
+
 def require_integer(layer: str, **values: Any) -> None:
     """Raise unless every value is an integer, of either sign.
 
@@ -325,9 +338,10 @@ def require_image(
         name: of the input, for the message.
         mixed: let half precision pass beside float32 parameters, as torch's norms do.
 
-    >>> require_image(torch.zeros(1, 2, 6, 5), 2, "Halve(2)", multiple_of=2)
+    >>> require_image(torch.zeros(1, 2, 6, 5), 2, "Half(2)", multiple_of=2)
     Traceback (most recent call last):
-    ValueError: Halve(2) expects x (b, 2, i, j) with sides that 2 divides, got shape (1, 2, 6, 5); crop or pad it
+    ValueError: Half(2) expects x (b, 2, i, j) with sides that 2 divides, got shape (1, 2, 6, 5); crop or \
+pad it
     """
     sizes = {} if channels is None else {1: channels}
     rows, columns = ("i", "j") if sides is None else sides

@@ -5,7 +5,6 @@ import importlib
 import math
 import os
 import platform
-import random
 import sys
 import threading
 import time
@@ -14,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from course_lib.contexts import isolated, one_thread
 from course_lib.measure.hashing import code_hash
 from course_lib.measure.journal import Journal, Outcome
 
@@ -56,7 +56,10 @@ def run_seed(function: Callable, seed: int) -> Outcome:
     Raises:
         ValueError: if the experiment returns anything but a small dictionary of numbers.
     """
-    with _one_at_a_time, _isolated(seed):
+    from threadpoolctl import threadpool_limits
+
+    # A page must read the same if it had to measure.
+    with _one_at_a_time, isolated(seed), one_thread(), threadpool_limits(limits=1):
         start = time.process_time()
         values = _checked(function(seed), function.__name__)
         seconds = time.process_time() - start
@@ -137,27 +140,6 @@ def _journalled(function: Callable, task: Task) -> Outcome:
     finally:
         journal.end(task.seed)
     return outcome
-
-
-@contextlib.contextmanager
-def _isolated(seed: int) -> Iterator[None]:
-    """One thread, seeded generators; all put back, for a page must read the same if it had to measure."""
-    import numpy as np
-    import torch
-    from threadpoolctl import threadpool_limits
-
-    threads, states = torch.get_num_threads(), (random.getstate(), np.random.get_state())
-    with torch.random.fork_rng(devices=[]), threadpool_limits(limits=1):
-        torch.set_num_threads(1)
-        torch.manual_seed(seed)
-        np.random.seed(seed)
-        random.seed(seed)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)
-            random.setstate(states[0])
-            np.random.set_state(states[1])
 
 
 def _checked(values: Any, name: str) -> dict[str, float]:

@@ -60,9 +60,9 @@ def _as_fresh(build: Callable, inputs: tuple) -> Iterator[str]:
         layer.apply(lambda m: m.reset_parameters() if hasattr(m, "reset_parameters") else None)
         return layer
 
-    def chance(draws: Tensor) -> float:
-        """What mean (in deviations) and deviation (its logarithm) of so many draws do not differ by."""
-        return 6 / draws.numel() ** 0.5
+    def noise(a: Tensor) -> float:
+        """By how many deviations two means of so many draws differ by chance."""
+        return math.sqrt(2 / a.numel())
 
     torch.manual_seed(0)
     fresh = [dict(_tensors(build())) for _ in range(COPIES)]
@@ -74,7 +74,9 @@ def _as_fresh(build: Callable, inputs: tuple) -> Iterator[str]:
         elif (a == a[:1]).all():
             if not torch.equal(a, b):
                 yield f"{name} is {a[0].flatten()[:3].tolist()}... fresh, else after reset_parameters"
-        elif (a.mean() - b.mean()).abs() / a.std() > chance(a) or (a.std() / b.std()).log().abs() > chance(a):
+        elif (a.mean() - b.mean()).abs() > (0.2 + 4 * noise(a)) * a.std() or (
+            abs(math.log(a.std() / b.std())) > 0.22 + 4 * noise(a)
+        ):
             yield f"{name} is spread by {a.std():.3g} fresh, by {b.std():.3g} after reset_parameters"
 
 

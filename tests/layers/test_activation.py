@@ -143,10 +143,25 @@ def test_pdelu_leaves_its_input_alone_and_keeps_its_negative_branch():
     assert y[0] < -0.5
 
 
-@pytest.mark.parametrize("t", [-0.1, 1.0])
-def test_pdelu_refuses_a_deformation_outside_its_range(t):
-    with pytest.raises(ValueError, match="ELU"):
+@pytest.mark.parametrize(("t", "word"), [(-0.1, "at least 0"), (1.0, "use torch.nn.ELU")])
+def test_pdelu_refuses_a_deformation_outside_its_range(t, word):
+    with pytest.raises(ValueError, match=word):
         PDELU(t=t)
+
+
+@pytest.mark.parametrize("t", [0.0, 0.5, 0.9])
+def test_pdelu_keeps_the_digits_of_small_inputs_in_float32_and_has_finite_slopes_at_its_ends(t):
+    x = -torch.logspace(-30, 0, 61)
+    exact = [
+        mpmath.expm1(mpmath.log1p((1 - t) * mpmath.mpf(v)) / (1 - mpmath.mpf(t))) for v in x[:-1].tolist()
+    ]
+    torch.testing.assert_close(
+        pdelu(x, torch.tensor(1.0), t)[:-1], torch.tensor([float(v) for v in exact]), rtol=1e-5, atol=0.0
+    )
+    ends = torch.tensor([-torch.inf, -1e30, -1 / (1 - t), 0.0])
+    y, slope = value_and_slope(lambda x: pdelu(x, torch.tensor(1.0), t), ends)
+    torch.testing.assert_close(y, torch.tensor([-1.0, -1.0, -1.0, 0.0]))
+    torch.testing.assert_close(slope, torch.tensor([0.0, 0.0, 0.0, 1.0]))
 
 
 def test_srs_with_large_constants_is_the_identity_and_is_bounded_by_a():
@@ -157,10 +172,13 @@ def test_srs_with_large_constants_is_the_identity_and_is_bounded_by_a():
     torch.testing.assert_close(far, torch.tensor([2.0, 0.0]))
 
 
-@pytest.mark.parametrize(("a", "b"), [(-5.0, 3.0), (5.0, 0.0), (1.0, 3.0)])
-def test_srs_refuses_constants_with_a_pole(a, b):
-    with pytest.raises(ValueError, match="b < e a"):
+@pytest.mark.parametrize(
+    ("a", "b", "word"), [(-5.0, 3.0, "a must"), (5.0, 0.0, "b must"), (1.0, math.e, "b < e a")]
+)
+def test_srs_refuses_constants_with_a_pole(a, b, word):
+    with pytest.raises(ValueError, match=word):
         SRS(a=a, b=b)
+    SRS(a=1.0, b=2.7)
 
 
 def test_learned_constants_have_right_gradients():
@@ -183,6 +201,26 @@ def test_pade_equals_two_polynomials_of_numpy_style():
     torch.testing.assert_close(pade_activation(x, a, b), above / below)
 
 
+@pytest.mark.parametrize(
+    ("degrees", "dtype"), [((6, 4), torch.float16), ((6, 4), torch.float32), ((5, 3), torch.float32)]
+)
+def test_pade_is_finite_as_far_as_its_quotient_is(degrees, dtype):
+    a, b = torch.rand(degrees[0]).double() + 0.5, torch.rand(degrees[1]).double() + 0.5
+    x = torch.tensor([30.0, 300.0, 5000.0] if dtype == torch.float16 else [30.0, 1e9, 1e18])
+    x = torch.cat([x, -x]).to(dtype)
+    y, slope = value_and_slope(lambda x: pade_activation(x, tuple(a.to(dtype)), tuple(b.to(dtype))), x)
+    wide, wide_slope = value_and_slope(lambda x: pade_activation(x, a, b), x.double())
+    tolerance = {"rtol": 1e-2 if dtype == torch.float16 else 1e-5, "atol": 0.0}
+    torch.testing.assert_close(y.double(), wide, **tolerance)
+    torch.testing.assert_close(slope.double(), wide_slope, **tolerance)
+    exact = [
+        sum(c * mpmath.mpf(v) ** k for k, c in enumerate(a.tolist()))
+        / (1 + abs(sum(c * mpmath.mpf(v) ** (k + 1) for k, c in enumerate(b.tolist()))))
+        for v in x.tolist()
+    ]
+    torch.testing.assert_close(wide, torch.tensor([float(v) for v in exact]).double())
+
+
 def test_pade_start_is_near_the_leaky_relu_and_near_the_best_quotient():
     x = torch.linspace(-3, 3, 301).double()
     target = F.leaky_relu(x, 0.01)
@@ -197,6 +235,13 @@ def test_pade_start_is_near_the_leaky_relu_and_near_the_best_quotient():
     assert ours < 0.01
     assert ours < 1.2 * best
     torch.testing.assert_close(PAU()(x.float()).double(), target, rtol=0.0, atol=0.05)
+
+
+def test_a_fit_refuses_a_function_that_is_not_finite_and_no_steps():
+    with pytest.raises(ValueError, match="finite on"):
+        pade_fit(torch.log)
+    with pytest.raises(ValueError, match="steps must be an integer of at least 1, got 0"):
+        pade_fit(torch.relu, steps=0)
 
 
 def test_properties_of_known_functions():
@@ -286,8 +331,15 @@ def test_top_k_passes_gradients_through_kept_entries_only():
 
 def test_top_k_where_all_are_negative_is_zero_and_k_zero_is_refused():
     assert TopKActivation(2)(-torch.rand(3, 5)).count_nonzero() == 0
-    with pytest.raises(ValueError, match="at least 1, got 0"):
+    with pytest.raises(ValueError, match="TopKActivation: k must be an integer of at least 1, got 0"):
         TopKActivation(0)
+
+
+@pytest.mark.parametrize("f", [Swish(), PDELU(), SRS()], ids=lambda f: type(f).__name__)
+def test_learned_constants_are_vectors_of_one_and_leave_shape_and_dtype_of_the_input_alone(f):
+    assert [p.shape for p in f.parameters()] == [(1,)] * len(list(f.parameters()))
+    assert f(torch.tensor(1.0)).shape == ()
+    assert f(torch.ones(2, 3, dtype=torch.bfloat16)).dtype == torch.bfloat16
 
 
 def test_sparsity_is_one_half_for_symmetric_weights_and_falls_to_k_for_top_k():

@@ -23,7 +23,7 @@ from tests.oracles import values_and_gradients
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize(("d", "h", "o"), [(1, 1, 1), (5, 3, 2), (2, 7, 11)])
 def test_bilinear_layer_equals_torch_bilinear_with_its_tensor_in_value_and_gradient(d, h, o, bias):
-    layer = BilinearMLP(d, h, out_dim=o, bias=bias).double()
+    layer = BilinearMLP(d, h, out_features=o, bias=bias).double()
     for symmetric in (True, False):
         tensor = bilinear_tensor(layer, symmetric=symmetric)
         peer = nn.Bilinear(d + bias, d + bias, o, bias=False).double()
@@ -39,7 +39,7 @@ def test_bilinear_layer_equals_torch_bilinear_with_its_tensor_in_value_and_gradi
 
 
 def test_bilinear_tensor_equals_three_nested_loops():
-    layer = BilinearMLP(2, 3, out_dim=2, bias=False).double()
+    layer = BilinearMLP(2, 3, out_features=2, bias=False).double()
     w1, w2, out = layer.left.weight, layer.right.weight, layer.out.weight
     expected = torch.zeros(2, 2, 2).double()
     for o in range(2):
@@ -51,7 +51,7 @@ def test_bilinear_tensor_equals_three_nested_loops():
 
 
 def test_bilinear_gradcheck_of_all_weights():
-    layer = BilinearMLP(3, 4, out_dim=2).double()
+    layer = BilinearMLP(3, 4, out_features=2).double()
     names = [name for name, _ in layer.named_parameters()]
     x = torch.randn(2, 3).double()
     assert torch.autograd.gradcheck(
@@ -66,7 +66,7 @@ def test_bilinear_without_bias_is_even_and_of_second_degree():
 
 
 def test_equal_maps_and_a_non_negative_read_out_give_positive_semidefinite_forms():
-    layer = BilinearMLP(5, 3, out_dim=2).double()
+    layer = BilinearMLP(5, 3, out_features=2).double()
     layer.right.load_state_dict(layer.left.state_dict())
     layer.out.weight.data.abs_()
     values, _ = bilinear_eigenvectors(bilinear_tensor(layer))
@@ -154,15 +154,21 @@ def shuffled(images, order, patch):
 
 
 def test_the_whole_model_does_not_notice_shuffled_patches_but_shuffled_pixels():
-    model, images = Activator((8, 8, 1), 2, 6, 8, 10, 2).double(), torch.rand(3, 1, 8, 8).double()
+    model, images = (
+        Activator(1, 10, image_size=8, patch=2, dim=6, hidden_dim=8, depth=2).double(),
+        torch.rand(3, 1, 8, 8).double(),
+    )
     order = torch.randperm(16, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(model(shuffled(images, order, 2)), model(images))
     assert (model(images.flip(3).roll(1, 3)) - model(images)).abs().max() > 1e-6
 
 
 def test_model_is_the_mean_of_one_vote_per_patch():
-    model, images = Activator((4, 4, 1), 2, 6, 8, 3, 2).double(), torch.rand(2, 1, 4, 4).double()
-    single = Activator((2, 2, 1), 2, 6, 8, 3, 2).double()
+    model, images = (
+        Activator(1, 3, image_size=4, patch=2, dim=6, hidden_dim=8, depth=2).double(),
+        torch.rand(2, 1, 4, 4).double(),
+    )
+    single = Activator(1, 3, image_size=2, patch=2, dim=6, hidden_dim=8, depth=2).double()
     single.load_state_dict(model.state_dict())
     votes = [single(images[..., i : i + 2, j : j + 2]) for i in (0, 2) for j in (0, 2)]
     torch.testing.assert_close(model(images), torch.stack(votes).mean(0))
@@ -180,7 +186,9 @@ def test_dropout_acts_in_training_only_and_shapes_are_checked():
     block, x = ActivatorBlock(6, 8, dropout=0.5), torch.randn(2, 3, 6)
     assert not torch.equal(block(x), block(x))
     assert torch.equal(block.eval()(x), block(x))
-    with pytest.raises(ValueError, match="does not divide"):
-        Activator((8, 8, 1), 3, 6, 8, 10, 1)
-    with pytest.raises(ValueError, match="built for images"):
-        Activator((8, 8, 1), 2, 6, 8, 10, 1)(torch.rand(2, 3, 8, 8))
+    with pytest.raises(ValueError, match=r"patch=3 does not divide image_size\[1\]=8; 2 and 4 do"):
+        Activator(1, 10, image_size=(9, 8), patch=3, dim=6, hidden_dim=8, depth=1)
+    model = Activator(1, 10, image_size=(8, 4), patch=2, dim=6, hidden_dim=8, depth=1)
+    for shape in ((2, 3, 8, 4), (2, 1, 4, 8)):
+        with pytest.raises(ValueError, match=r"expects x \(b, 1, 8, 4\)"):
+            model(torch.rand(shape))

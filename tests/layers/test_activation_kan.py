@@ -57,9 +57,15 @@ def test_splines_sum_to_one_on_the_interval_and_vanish_far_outside():
     assert bspline_basis(torch.tensor([-9.0, 9.0]).double(), knots).abs().max() == 0
 
 
+def test_splines_on_repeated_knots_equal_scipy_and_are_nan_where_knots_decrease():
+    knots = torch.tensor([-1.0, -1.0, -1.0, -1.0, 0.2, 1.0, 1.0, 1.0, 1.0]).double()
+    x = torch.linspace(-1, 0.999, 41).double()
+    expected = BSpline.design_matrix(x.numpy(), knots.numpy(), 3).toarray()
+    torch.testing.assert_close(bspline_basis(x, knots), torch.from_numpy(expected))
+    assert bspline_basis(x, knots.flip(0)).isnan().all()
+
+
 def test_splines_refuse_bad_knots():
-    with pytest.raises(ValueError, match="increase"):
-        bspline_basis(torch.zeros(1), torch.tensor([0.0, 1.0, 1.0, 2.0, 3.0]))
     with pytest.raises(ValueError, match="at least 5 knots, got 3"):
         bspline_basis(torch.zeros(1), torch.arange(3.0))
     with pytest.raises(ValueError, match="one interval"):
@@ -116,6 +122,37 @@ def test_layer_equals_a_sum_over_edges(name, squash):
     torch.testing.assert_close(layer(x), expected, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("make", [KANLinear, SelectableKANLinear])
+def test_an_ensemble_of_layers_is_vectorised_over_its_members(make):
+    layers = [make(3, 2, num_basis=5) for _ in range(3)]
+    x = torch.randn(4, 3)
+    parameters, buffers = torch.func.stack_module_state(layers)
+    together = torch.func.vmap(lambda p, b: torch.func.functional_call(layers[0], (p, b), (x,)))(
+        parameters, buffers
+    )
+    torch.testing.assert_close(together, torch.stack([layer(x) for layer in layers]))
+
+
+def test_the_stage_is_saved_and_loaded():
+    layer, fresh = decided(), SelectableKANLinear(3, 2, num_basis=5).double()
+    with torch.no_grad():
+        layer.logits.copy_(torch.tensor([[1.0, 0.0, 0.0, 0.9]]))
+    selection_stage(layer, "selective")
+    fresh.load_state_dict(layer.state_dict())
+    assert (fresh.weights() == 0).sum() == 6
+    torch.testing.assert_close(fresh.weights(), layer.weights())
+    fresh.reset_parameters()
+    assert (fresh.weights() == 0.25).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_equal_families_stay_in_the_second_stage_in_half_precision(dtype):
+    layer = SelectableKANLinear(2, 2, families=("rbf", "bspline", "chebyshev")).to(dtype)
+    torch.testing.assert_close(
+        selection_stage(layer, "selective").weights().float(), torch.full((2, 3), 1 / 3), rtol=0, atol=2e-3
+    )
+
+
 def test_layer_with_mixed_families_is_the_sum_of_layers_with_one():
     names = ["rbf", "bspline", "rbf", "wavelet"]
     mixed = KANLinear(4, 2, family=names, num_basis=5).double()
@@ -129,16 +166,19 @@ def test_layer_with_mixed_families_is_the_sum_of_layers_with_one():
 
 
 def test_layer_refuses_unknown_families_small_bases_and_wrong_widths():
-    with pytest.raises(ValueError, match="unknown family 'fourier'"):
+    with pytest.raises(ValueError, match="family must be one of 'bspline'"):
         KANLinear(2, 2, family="fourier")
     with pytest.raises(ValueError, match="at least 4"):
         KANLinear(2, 2, num_basis=3)
-    with pytest.raises(ValueError, match="each of 2 inputs"):
+    with pytest.raises(ValueError, match="family must have 2 entries"):
         KANLinear(2, 2, family=["rbf"])
     with pytest.raises(ValueError, match="expects 2"):
         KANLinear(2, 2)(torch.randn(3, 5))
     with pytest.raises(ValueError, match="granularity"):
         SelectableKANLinear(2, 2, granularity="edge")
+    for families in ((), ("rbf", "rbf")):
+        with pytest.raises(ValueError, match="families must be one or more, each once"):
+            SelectableKANLinear(2, 2, families=families)
 
 
 def decided(granularity="node"):
@@ -203,5 +243,5 @@ def test_pruning_a_model_leaves_plain_layers_and_no_stage():
     assert pruned(torch.randn(3, 1)).shape == (3, 1)
     with pytest.raises(ValueError, match="pruned already"):
         selection_stage(pruned, "full")
-    with pytest.raises(ValueError, match="got 'third'"):
+    with pytest.raises(ValueError, match="stage must be one of 'full', 'selective', got 'third'"):
         selection_stage(model, "third")

@@ -91,7 +91,7 @@ def test_sizes_of_transposed_convolutions_agree_with_torch_for_every_output_padd
 def test_sizes_that_make_no_sense_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         conv_output_size(*arguments)
-    with pytest.raises(ValueError, match="negative"):
+    with pytest.raises(ValueError, match="padding must be an integer of at least 0"):
         conv_output_size(5, 3, padding=-1)
 
 

@@ -25,7 +25,7 @@ from course_lib.layers.conv import (
 
 def small_malconv(**options):
     torch.manual_seed(0)
-    return MalConv(3, channels=5, window=4, hidden=6, embedding_dim=3, **options).double()
+    return MalConv(3, channels=5, kernel_size=4, hidden_dim=6, embedding_dim=3, **options).double()
 
 
 def test_the_gated_convolution_is_torchs_glu_of_one_convolution():
@@ -100,7 +100,7 @@ def test_the_pyramid_blurs_with_binomial_weights_and_subsamples():
     flat = gaussian_pyramid(torch.full((1, 1, 12, 12), 7.0).double(), 3)
     for level in flat:
         torch.testing.assert_close(level, torch.full_like(level, 7.0))
-    with pytest.raises(ValueError, match="at least one"):
+    with pytest.raises(ValueError, match="at least 1"):
         gaussian_pyramid(image, 0)
     with pytest.raises(ValueError, match="too few"):
         gaussian_pyramid(image, 5)
@@ -249,9 +249,9 @@ def test_the_block_is_its_formula_and_checks_its_sizes():
     inner = F.gelu(F.conv2d(inner, block.expand.weight, block.expand.bias))
     torch.testing.assert_close(block(x), x + F.conv2d(inner, block.project.weight, block.project.bias))
     for options in ({"group_width": 3}, {"group_width": 0}, {"kernel_size": 2}):
-        with pytest.raises(ValueError, match="group_width"):
+        with pytest.raises(ValueError, match=f"ConvFirstBlock: {next(iter(options))}"):
             ConvFirstBlock(8, **options)
-    with pytest.raises(ValueError, match="at least one row"):
+    with pytest.raises(ValueError, match="rows must be an integer of at least 1"):
         block_fused_forward(block, x, rows=0)
 
 

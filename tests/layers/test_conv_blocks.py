@@ -30,7 +30,7 @@ from course_lib.layers.conv import (
 )
 from tests.peers import timm_layers
 
-SIZES_3A = {"one": 64, "reduce_three": 96, "three": 128, "reduce_five": 16, "five": 32, "pool": 32}
+SIZES_3A = {"out_1x1": 64, "reduce_3x3": 96, "out_3x3": 128, "reduce_5x5": 16, "out_5x5": 32, "out_pool": 32}
 
 
 def peer(name):
@@ -95,7 +95,7 @@ def test_the_head_is_adaptive_average_pooling_and_has_no_parameters():
 
 
 def test_the_scores_are_the_means_of_the_class_maps_and_do_not_notice_where():
-    model = NetworkInNetwork(2, 3, width=4, activate_last=False).double().eval()
+    model = NetworkInNetwork(2, 3, channels=4, activate_last=False).double().eval()
     x = torch.randn(2, 2, 9, 8).double()
     maps = model.class_maps(x)
     halve = partial(conv_output_size, kernel_size=3, stride=2, padding=1)
@@ -112,14 +112,16 @@ def test_the_scores_are_the_means_of_the_class_maps_and_do_not_notice_where():
 def test_inception_equals_torchvisions_module_with_the_papers_kernel():
     tv = peer("torchvision.models.googlenet").Inception(8, 3, 4, 5, 2, 3, 4).double().eval()
     tv.branch3[1].conv = nn.Conv2d(2, 3, 5, padding=2, bias=False).double()  # the paper has 5 x 5 there
-    ours = InceptionModule(8, one=3, reduce_three=4, three=5, reduce_five=2, five=3, pool=4).double()
+    ours = InceptionModule(
+        8, out_1x1=3, reduce_3x3=4, out_3x3=5, reduce_5x5=2, out_5x5=3, out_pool=4
+    ).double()
     pairs = [
-        (ours.one, tv.branch1),
-        (ours.three[0], tv.branch2[0]),
-        (ours.three[1], tv.branch2[1]),
-        (ours.five[0], tv.branch3[0]),
-        (ours.five[1], tv.branch3[1]),
-        (ours.pool[1], tv.branch4[1]),
+        (ours.branch_1x1, tv.branch1),
+        (ours.branch_3x3[0], tv.branch2[0]),
+        (ours.branch_3x3[1], tv.branch2[1]),
+        (ours.branch_5x5[0], tv.branch3[0]),
+        (ours.branch_5x5[1], tv.branch3[1]),
+        (ours.branch_pool[1], tv.branch4[1]),
     ]
     for mine, theirs in pairs:
         nn.init.normal_(theirs.bn.bias)
@@ -135,7 +137,10 @@ def test_module_3a_has_the_counts_of_the_formula_and_the_naive_one_is_wider_and_
     def conv(c, o, k):
         return o * (c * k * k + 1)
 
-    module, naive = InceptionModule(192, **SIZES_3A), NaiveInceptionModule(192, one=64, three=128, five=32)
+    module, naive = (
+        InceptionModule(192, **SIZES_3A),
+        NaiveInceptionModule(192, out_1x1=64, out_3x3=128, out_5x5=32),
+    )
     reduced = conv(192, 64, 1) + conv(192, 96, 1) + conv(96, 128, 3)
     reduced += conv(192, 16, 1) + conv(16, 32, 5) + conv(192, 32, 1)
     assert parameters(module) == reduced
@@ -148,27 +153,27 @@ def test_module_3a_has_the_counts_of_the_formula_and_the_naive_one_is_wider_and_
 
 
 def test_the_naive_module_passes_on_what_it_pooled():
-    layer, x = NaiveInceptionModule(4, one=3, three=3, five=2), torch.randn(2, 4, 5, 7)
+    layer, x = NaiveInceptionModule(4, out_1x1=3, out_3x3=3, out_5x5=2), torch.randn(2, 4, 5, 7)
     torch.testing.assert_close(layer(x)[:, -4:], F.max_pool2d(x, 3, 1, 1))
-    torch.testing.assert_close(layer(x)[:, :3], layer.one(x))
-    torch.testing.assert_close(layer(x)[:, 3:6], layer.three(x))
-    five = layer.five[0]
+    torch.testing.assert_close(layer(x)[:, :3], layer.branch_1x1(x))
+    torch.testing.assert_close(layer(x)[:, 3:6], layer.branch_3x3(x))
+    five = layer.branch_5x5[0]
     torch.testing.assert_close(layer(x)[:, 6:8], F.conv2d(x, five.weight, five.bias, padding=2).relu())
 
 
 def test_auxiliary_classifier_pools_flattens_and_refuses_what_is_too_small():
-    layer = AuxiliaryClassifier(3, (8, 11), 4, channels=5, hidden=7).eval()
+    layer = AuxiliaryClassifier(3, 4, image_size=(8, 11), channels=5, hidden_dim=7).eval()
     assert layer.layers[3].in_features == 5 * 2 * 3
     x = torch.randn(2, 3, 8, 11)
     hidden = layer.layers[1](F.avg_pool2d(x, 5, 3)).flatten(1)
     expected = layer.layers[6](layer.layers[3](hidden).relu())
     torch.testing.assert_close(layer(x), expected)
-    with pytest.raises(ValueError, match="does not fit"):
-        AuxiliaryClassifier(3, (4, 8), 4)
+    with pytest.raises(ValueError, match="image_size must be 5 or more"):
+        AuxiliaryClassifier(3, 4, image_size=(4, 8))
 
 
 def test_googlenet_learns_through_both_classifiers_and_keeps_one():
-    model, x, y = MiniGoogLeNet(1, (8, 8), 10), torch.randn(4, 1, 8, 8), torch.randint(10, (4,))
+    model, x, y = MiniGoogLeNet(1, 10, image_size=8), torch.randn(4, 1, 8, 8), torch.randint(10, (4,))
     scores, auxiliary = model(x)
     loss = googlenet_loss((scores, auxiliary), y)
     torch.testing.assert_close(loss, F.cross_entropy(scores, y) + 0.3 * F.cross_entropy(auxiliary, y))
@@ -178,14 +183,14 @@ def test_googlenet_learns_through_both_classifiers_and_keeps_one():
     assert model(x).shape == (4, 10)
     torch.testing.assert_close(googlenet_loss(model(x), y), F.cross_entropy(model(x), y))
     with pytest.raises(ValueError, match="multiple of 8"):
-        MiniGoogLeNet(1, (8, 8), 10, width=12)
+        MiniGoogLeNet(1, 10, image_size=8, channels=12)
 
 
 # -- Single intra-channel convolution --------------------------------------------------------------
 
 
 def test_filter_and_projection_are_one_convolution_of_rank_one_per_pair():
-    stage = SICLayer(5, stages=1).double().stages[0]
+    stage = SICLayer(5, depth=1).double().stages[0]
     x = torch.randn(2, 5, 6, 7).double().requires_grad_()
     kernel = stage.projection.weight[:, :, 0, 0, None, None] * stage.spatial.weight[:, 0]  # (o, c, k, k)
     full = F.conv2d(x, kernel, padding=1)
@@ -195,7 +200,7 @@ def test_filter_and_projection_are_one_convolution_of_rank_one_per_pair():
 
 
 def test_stages_add_what_they_normalise_and_rectify():
-    layer = SICLayer(3, stages=2).double().eval()
+    layer = SICLayer(3, depth=2).double().eval()
     for stage in layer.stages:
         nn.init.normal_(stage.norm.weight)
         nn.init.normal_(stage.norm.bias)
@@ -209,24 +214,24 @@ def test_stages_add_what_they_normalise_and_rectify():
     torch.testing.assert_close(layer(x), y)
     with pytest.raises(ValueError, match="odd"):
         SICLayer(3, kernel_size=2)
-    with pytest.raises(ValueError, match="stages"):
-        SICLayer(3, stages=0)
+    with pytest.raises(ValueError, match="depth"):
+        SICLayer(3, depth=0)
 
 
 def test_operations_follow_the_three_formulas():
     n, pixels, x = 64, 16 * 16, torch.zeros(1, 64, 16, 16)
     assert operations(SICLayer(n), x) == 2 * (9 * n + n * n) * pixels
-    sparse = SICLayer(n, projection=lambda c: TopologicalPointwise((8, 8), (4, 4)))
+    sparse = SICLayer(n, mixer_layer=lambda c: TopologicalPointwise(channel_grid=(8, 8), kernel_size=(4, 4)))
     assert operations(sparse, x) == 2 * (9 * n + n * n // 4) * pixels
     # filter down, project, filter up, in low-resolution pixels
     assert operations(SpatialBottleneck(n), x) == (4 * n + n * n + 4 * n) * pixels // 4
 
 
 @pytest.mark.parametrize(
-    ("grid", "window"), [((2, 3), (1, 2)), ((5,), (3,)), ((2, 2, 3), (2, 1, 3)), ((7,), (1,))]
+    ("channel_grid", "kernel_size"), [((2, 3), (1, 2)), ((5,), (3,)), ((2, 2, 3), (2, 1, 3)), ((7,), (1,))]
 )
-def test_the_topological_layer_is_a_masked_projection(grid, window):
-    layer = TopologicalPointwise(grid, window).double()
+def test_the_topological_layer_is_a_masked_projection(channel_grid, kernel_size):
+    layer = TopologicalPointwise(channel_grid=channel_grid, kernel_size=kernel_size).double()
     x = torch.randn(2, layer.channels, 3, 4).double().requires_grad_()
     dense = F.conv2d(x, layer.dense_weight()[:, :, None, None])
     torch.testing.assert_close(layer(x), dense)
@@ -235,7 +240,7 @@ def test_the_topological_layer_is_a_masked_projection(grid, window):
 
 
 def test_windows_are_centred_and_wrap_around():
-    connected = TopologicalPointwise((5, 4), (3, 2)).connections().view(5, 4, 5, 4)
+    connected = TopologicalPointwise(channel_grid=(5, 4), kernel_size=(3, 2)).connections().view(5, 4, 5, 4)
     for a in range(5):
         for b in range(4):
             expected = {((a + r) % 5, (b + s) % 4) for r in (-1, 0, 1) for s in (-1, 0)}
@@ -243,20 +248,20 @@ def test_windows_are_centred_and_wrap_around():
 
 
 def test_overlapping_windows_mix_all_channels_in_two_layers_and_groups_never_do():
-    topological = TopologicalPointwise((8, 8), (5, 5)).connections().double()
+    topological = TopologicalPointwise(channel_grid=(8, 8), kernel_size=(5, 5)).connections().double()
     assert (topological @ topological > 0).all()
-    halves = TopologicalPointwise((8, 8), (4, 4)).connections().double()
+    halves = TopologicalPointwise(channel_grid=(8, 8), kernel_size=(4, 4)).connections().double()
     assert not (halves @ halves > 0).all()
     assert (halves @ halves @ halves > 0).all()
     groups = torch.block_diag(*[torch.ones(16, 16)] * 4).double()
     assert not (torch.matrix_power(groups, 10) > 0).all()
-    assert TopologicalPointwise((8, 8), (8, 8)).connections().all()
+    assert TopologicalPointwise(channel_grid=(8, 8), kernel_size=(8, 8)).connections().all()
 
 
 def test_windows_larger_than_the_grid_are_refused():
     for window in ((3, 3), (2,), (0, 1)):
-        with pytest.raises(ValueError, match="window"):
-            TopologicalPointwise((2, 3), window)
+        with pytest.raises(ValueError, match="kernel_size"):
+            TopologicalPointwise(channel_grid=(2, 3), kernel_size=window)
 
 
 def test_a_bottleneck_of_deltas_keeps_every_second_pixel():
@@ -270,7 +275,7 @@ def test_a_bottleneck_of_deltas_keeps_every_second_pixel():
     torch.testing.assert_close(layer.up(layer.projection(layer.down(x))), expected)
     norm = layer.eval().norm
     torch.testing.assert_close(layer(x), x + (expected / (1 + norm.eps) ** 0.5).relu())
-    with pytest.raises(ValueError, match="multiples"):
+    with pytest.raises(ValueError, match="sides that 2 divides"):
         layer(torch.randn(1, 3, 5, 6).double())
     with pytest.raises(ValueError, match="at least 1"):
         SpatialBottleneck(3, stride=0)
@@ -316,11 +321,11 @@ def test_shares_and_kernels_that_do_not_fit_are_refused():
 
 
 def test_the_block_adds_its_scaled_network_and_takes_any_mixer():
-    block = InceptionNeXtBlock(8, mixer=nn.Identity(), scale=0.5, expansion=3).double().eval()
+    block = InceptionNeXtBlock(8, mixer=nn.Identity(), layer_scale=0.5, expansion=3).double().eval()
     x = torch.randn(2, 8, 5, 4).double()
     wide, _, narrow = block.mlp
     inner = F.gelu(F.conv2d(x / (1 + block.norm.eps) ** 0.5, wide.weight, wide.bias))
     assert inner.shape[1] == 24
     torch.testing.assert_close(block(x), x + 0.5 * F.conv2d(inner, narrow.weight, narrow.bias))
     assert isinstance(InceptionNeXtBlock(8).mixer, InceptionDWConv2d)
-    assert InceptionNeXtBlock(8).scale.unique().item() == pytest.approx(1e-6)
+    assert InceptionNeXtBlock(8).scale.weight.unique().item() == pytest.approx(1e-6)

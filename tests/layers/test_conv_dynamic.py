@@ -10,6 +10,7 @@ from course_lib.layers.conv import (
     LargeKernelPerception,
     LSBlock,
     LSConv,
+    LSStaticMixer,
     SpartanBlock,
     SpatialMixer,
     WaveChannelMixer,
@@ -109,19 +110,19 @@ def test_kernels_are_seen_seven_wide_and_used_three_wide():
 
 def test_sizes_that_perception_cannot_share_are_refused():
     for options in ({"shared": 3}, {"shared": 0}, {"large_kernel_size": 4}, {"small_kernel_size": 2}):
-        with pytest.raises(ValueError, match=r"divide|odd"):
+        with pytest.raises(ValueError, match=r"divide|odd|at least 1"):
             LargeKernelPerception(8, **options)
-    with pytest.raises(ValueError, match="2 and shared"):
+    with pytest.raises(ValueError, match="LSConv: channels must be even"):
         LSConv(5, shared=5)
 
 
 def test_a_new_block_is_its_mixer_and_even_blocks_are_static():
-    for depth in (0, 1):
-        block = LSBlock(8, depth=depth).double().eval()
+    for chosen in (None, LSStaticMixer(8)):
+        block = LSBlock(8, mixer=chosen).double().eval()
         x = torch.randn(2, 8, 5, 6).double()
         torch.testing.assert_close(block(x), block.mixer(x))
-    assert isinstance(LSBlock(8, depth=3).mixer, LSConv)
-    static = randomise(LSBlock(8, depth=2).double()).eval()
+    assert isinstance(LSBlock(8).mixer, LSConv)
+    static = randomise(LSBlock(8, mixer=LSStaticMixer(8)).double()).eval()
     mixer = static.mixer
     summed = mixer.square(x) + mixer.point(x) + x
     gate = mixer.excite.gate(summed.mean((2, 3), keepdim=True))
@@ -144,7 +145,7 @@ def test_pairs_of_channels_turn_as_complex_numbers():
     pairs = (torch.autograd.grad(y.square().sum(), (x, weight)) for y in (ours, expected))
     for g, h in zip(*pairs, strict=True):
         torch.testing.assert_close(g, h)
-    with pytest.raises(ValueError, match="6 channels"):
+    with pytest.raises(ValueError, match=r"one for every two of 4 channels, got shape \(3, 2\)"):
         rotate_channel_pairs(torch.zeros(1, 4, 2, 2), torch.zeros(3, 2))
 
 
@@ -211,15 +212,19 @@ def test_the_strongest_input_channel_is_added_to_all():
     turned = rotate_channel_pairs(features, mixer.rotation)
     torch.testing.assert_close(mixer(x), mixer.out(mixer.excite(mixer.mix(turned))))
     assert mixer.mix[0].groups == 6
-    with pytest.raises(ValueError, match="odd"):
+    with pytest.raises(ValueError, match="must be even"):
         WaveChannelMixer(3, expansion=1)
 
 
 def test_a_spartan_block_adds_two_scaled_mixers_to_normalised_inputs():
-    block = randomise(SpartanBlock(8, scale=0.3).double()).eval()
+    block = randomise(SpartanBlock(8, layer_scale=0.3).double()).eval()
     x = torch.randn(2, 8, 5, 6).double()
     first, second = block.space_norm, block.channel_norm
-    y = x + block.space_scale * block.space(F.group_norm(x, 1, first.weight, first.bias))
-    y = y + block.channel_scale * block.channel(F.group_norm(y, 1, second.weight, second.bias))
+    y = x + block.space_scale.weight[:, None, None] * block.space(
+        F.group_norm(x, 1, first.weight, first.bias)
+    )
+    y = y + block.channel_scale.weight[:, None, None] * block.channel(
+        F.group_norm(y, 1, second.weight, second.bias)
+    )
     torch.testing.assert_close(block(x), y)
-    assert SpartanBlock(8, scale=0.3).space_scale.unique().item() == pytest.approx(0.3)
+    assert SpartanBlock(8, layer_scale=0.3).space_scale.weight.unique().item() == pytest.approx(0.3)

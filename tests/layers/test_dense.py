@@ -15,6 +15,7 @@ from course_lib.layers.dense import (
     squared_hinge_loss,
 )
 from tests import peers
+from tests.layers.arguments import as_users_call
 
 
 @pytest.mark.parametrize("shape", [(1, 2), (7, 5), (3, 1)], ids=str)
@@ -77,8 +78,23 @@ def test_squared_hinge_refuses_classes_without_a_score():
         squared_hinge_loss(torch.zeros(2, 2), torch.tensor([0, 2]))
     with pytest.raises(ValueError, match=r"\(2, 2\) and \(3,\)"):
         squared_hinge_loss(torch.zeros(2, 2), torch.tensor([0, 1, 1]))
-    with pytest.raises(ValueError, match="must be positive"):
-        SquaredHingeLoss(c=0.0)
+    with pytest.raises(ValueError, match="go from -1 to 1"):
+        squared_hinge_loss(torch.zeros(2, 2), torch.tensor([-1, 1]))
+    with as_users_call(), pytest.raises(TypeError, match=r"classes of torch\.int64, got torch\.float32"):
+        squared_hinge_loss(torch.zeros(2, 2), torch.zeros(2))
+    with as_users_call(), pytest.raises(TypeError, match=r"scores of real numbers, got torch\.int64"):
+        squared_hinge_loss(torch.zeros(2, 2, dtype=torch.int64), torch.tensor([0, 1]))
+    for c in (0.0, -1.0, float("nan")):
+        with pytest.raises(ValueError, match="SquaredHingeLoss: c must be a finite number above 0"):
+            SquaredHingeLoss(c=c)
+    with as_users_call(), pytest.raises(TypeError, match="c must be"):
+        SquaredHingeLoss(c="1")
+
+
+def test_squared_hinge_is_vectorised_over_models():
+    scores, target = torch.randn(3, 5, 2), torch.arange(5) % 2
+    together = torch.func.vmap(squared_hinge_loss, in_dims=(0, None))(scores, target)
+    torch.testing.assert_close(together, torch.stack([squared_hinge_loss(s, target) for s in scores]))
 
 
 @pytest.mark.parametrize(("shape", "expansion"), [((1, 1), 1), ((5, 3), 4), ((2, 3, 7), 2)], ids=str)
@@ -126,5 +142,5 @@ def test_mlp_has_the_counted_parameters_and_equals_its_parts(dim, depth, expansi
     for block in mlp.blocks:
         z = block(z)
     torch.testing.assert_close(mlp(x), mlp.out(mlp.norm(z)))
-    with pytest.raises(ValueError, match="expects 12 entries"):
+    with pytest.raises(ValueError, match="with 12 values in each row"):
         mlp(torch.randn(4, 11))

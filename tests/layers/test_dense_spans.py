@@ -18,6 +18,7 @@ from course_lib.layers.dense import (
     span_apply,
     span_matrix,
 )
+from tests.layers.arguments import as_users_call
 from tests.oracles import values_and_gradients
 
 CONVS = [
@@ -106,10 +107,23 @@ def test_module_equals_conv2d_with_its_bias_and_starts_in_the_same_range(padding
     bound = 18**-0.5
     assert layer.weight.abs().max() <= bound < 1.3 * layer.weight.abs().max()
     assert layer.bias.abs().max() <= bound
-    layer.load_state_dict({"weight": peer.weight.flatten(), "bias": peer.bias})
+    layer.load_state_dict({"weight": peer.weight.flatten(), "bias": peer.bias}, strict=False)
     x = torch.randn(2, 2, 6, 5).double()
     torch.testing.assert_close(layer(x.flatten(1)), peer(x).flatten(1))
-    assert set(layer.state_dict()) == {"weight", "bias"}
+
+
+def test_the_legs_travel_with_the_weights_and_come_back_after_meta():
+    legs = random_legs(torch.Generator().manual_seed(0))
+    layer, x = ParametricSpan(legs), torch.randn(2, 5)
+    with torch.device("meta"):
+        other = ParametricSpan(conv1d_span(5, 1, 1, 2))
+        same = ParametricSpan(legs)
+    assert all(t.is_meta for t in same.state_dict().values())
+    same.load_state_dict(layer.state_dict(), assign=True)
+    torch.testing.assert_close(same(x), layer(x))
+    other = other.to_empty(device="cpu")
+    other.reset_parameters()
+    torch.testing.assert_close(other(x), span_apply(conv1d_span(5, 1, 1, 2), x, other.weight), rtol=0, atol=0)
 
 
 def test_tying_two_edges_adds_their_gradients():
@@ -135,11 +149,26 @@ def test_bad_legs_and_inputs_are_named():
         dense_span(2, 2).exchange("source", "source", "weight")
     with pytest.raises(ValueError, match=r"got shape \(4, 2\)"):
         ParametricSpan(dense_span(3, 2))(torch.randn(4, 2))
-    with pytest.raises(ValueError, match="runs of 3"):
+    with pytest.raises(ValueError, match="repeat=3 does not divide out_features=4"):
         bias_span(4, 3)
     with pytest.raises(ValueError, match="lead from 1 point to 2 outputs"):
         ParametricSpan(dense_span(3, 2), bias=bias_span(3))
     with pytest.raises(ValueError, match="does not fit"):
         conv1d_span(3, 1, 1, 5)
-    with pytest.raises(ValueError, match="2 groups"):
+    with pytest.raises(ValueError, match="groups=2 does not divide in_channels=3"):
         conv2d_span((4, 4), 3, 2, (1, 1), groups=2)
+    with pytest.raises(ValueError, match="stride must be an integer of at least 1, got 0"):
+        conv1d_span(5, 1, 1, 3, stride=0)
+    for span in (
+        lambda: dense_span(0, 2),
+        lambda: pooling_span(4, 1, 2, stride=0),
+        lambda: conv2d_span((4, 0), 1, 1, (1, 1)),
+    ):
+        with pytest.raises(ValueError, match="must be an integer of at least 1, got 0"):
+            span()
+    with as_users_call(), pytest.raises(TypeError, match=r"weight must be a vector of torch\.int64"):
+        SpanLegs((2, 2, 2), index, index, index.float())
+    with pytest.raises(ValueError, match="source is on 'meta'"):
+        SpanLegs((2, 2, 2), index.to("meta"), index, index)
+    with pytest.raises(ValueError, match="expects 6 entries along axis -1 of weight"):
+        span_matrix(dense_span(3, 2), torch.zeros(5))

@@ -51,15 +51,15 @@ def copy_in_order(ours, peer):
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("size", [1, 3, 5])
-def test_pool_mixer_equals_timm_and_the_equation_in_value_and_gradient(shape, size):
+@pytest.mark.parametrize("kernel_size", [1, 3, 5])
+def test_pool_mixer_equals_timm_and_the_equation_in_value_and_gradient(shape, kernel_size):
     x = torch.randn(shape, dtype=torch.float64)
     for data in (x, x + 1e4, torch.full_like(x, 3.0)):
-        expected = values_and_gradients(timm("metaformer").Pooling(size), data)
-        for ours in (PoolMixer(size=size), lambda x: pool_minus_input_naive(x, size)):
+        expected = values_and_gradients(timm("metaformer").Pooling(kernel_size), data)
+        for ours in (PoolMixer(kernel_size=kernel_size), lambda x: pool_minus_input_naive(x, kernel_size)):
             torch.testing.assert_close(values_and_gradients(ours, data), expected, rtol=1e-9, atol=1e-9)
     with pytest.raises(ValueError, match="odd"):
-        PoolMixer(size=4)
+        PoolMixer(kernel_size=4)
 
 
 def test_pool_mixer_is_a_fixed_depthwise_convolution_away_from_the_border():
@@ -92,10 +92,10 @@ def test_metaformer_block_equals_timms_with_the_same_weights(scale):
     )
     ours = MetaFormerBlock(5, PoolMixer(), layer_scale=scale).double()
     copies = {"mix_tokens.norm_in": "norm1", "mix_channels.norm_in": "norm2"}
-    mlp = "mix_channels.sublayer" if scale is None else "mix_channels.sublayer.0"
+    mlp = "mix_channels.mixer" if scale is None else "mix_channels.mixer.0"
     copies |= {f"{mlp}.0": "mlp.fc1", f"{mlp}.2": "mlp.fc2"}
     if scale is not None:
-        copies |= {"mix_tokens.sublayer.1": "layer_scale1", "mix_channels.sublayer.1": "layer_scale2"}
+        copies |= {"mix_tokens.mixer.1": "layer_scale1", "mix_channels.mixer.1": "layer_scale2"}
     copied = 0
     for mine, theirs in copies.items():
         for p, q in zip(
@@ -128,9 +128,9 @@ def test_with_the_identity_as_mixer_no_token_sees_another():
 def test_grid_mixer_lays_the_tokens_out_row_by_row():
     mixer, x = nn.Conv2d(4, 4, 3, padding=1).double(), torch.randn(2, 15, 4, dtype=torch.float64)
     expected = rearrange(mixer(rearrange(x, "b (i j) c -> b c i j", i=3)), "b c i j -> b (i j) c")
-    torch.testing.assert_close(GridMixer(mixer, (3, 5))(x), expected)
+    torch.testing.assert_close(GridMixer(mixer, grid=(3, 5))(x), expected)
     with pytest.raises(ValueError, match="3 x 5"):
-        GridMixer(mixer, (3, 5))(x[:, :14])
+        GridMixer(mixer, grid=(3, 5))(x[:, :14])
 
 
 def test_random_mixer_averages_with_positive_weights_and_is_never_trained():
@@ -143,18 +143,18 @@ def test_random_mixer_averages_with_positive_weights_and_is_never_trained():
 
 
 def test_poolformer_halves_the_map_between_stages_and_ignores_the_order_of_its_global_mean():
-    model = PoolFormer(2, 3, dims=(4, 6), depths=(1, 2), stem=(3, 1))
+    model = PoolFormer(2, 3, dims=(4, 6), depth=(1, 2), stem=(3, 1))
     maps = []
     for layer in model.stages:
         layer.register_forward_hook(lambda module, inputs, output: maps.append(tuple(output.shape[1:])))
     y = model(torch.randn(2, 2, 8, 6))
     assert y.shape == (2, 3)
     assert maps == [(4, 8, 6), (4, 8, 6), (6, 4, 3), (6, 4, 3), (6, 4, 3)]
-    flipped = PoolFormer(1, 3, dims=(4,), depths=(2,), stem=(1, 1))
+    flipped = PoolFormer(1, 3, dims=(4,), depth=(2,), stem=(1, 1))
     x = torch.randn(2, 1, 5, 5)
     torch.testing.assert_close(flipped(x.flip(-1)), flipped(x))  # average pooling has no handedness
-    with pytest.raises(ValueError, match="one entry per stage"):
-        PoolFormer(1, 3, dims=(4,), depths=(1, 1))
+    with pytest.raises(ValueError, match=r"PoolFormer: depth must have 1 entries, got \(1, 1\)"):
+        PoolFormer(1, 3, dims=(4,), depth=(1, 1))
 
 
 # -- MLP-Mixer -------------------------------------------------------------------------------------
@@ -162,7 +162,7 @@ def test_poolformer_halves_the_map_between_stages_and_ignores_the_order_of_its_g
 
 def test_mixer_block_equals_timms_with_the_same_weights():
     peer = timm("mlp_mixer").MixerBlock(6, 5, mlp_ratio=(7 / 6, 11 / 6), norm_layer=nn.LayerNorm).double()
-    ours = MixerBlock(5, 6, 7, 11).double()
+    ours = MixerBlock(5, 6, token_hidden_dim=7, hidden_dim=11).double()
     copy_in_order(ours, peer)
     x = torch.randn(2, 5, 6, dtype=torch.float64)
     torch.testing.assert_close(values_and_gradients(ours, x), values_and_gradients(peer, x))
@@ -187,37 +187,40 @@ def test_all_channels_share_the_token_matrices():
 
 
 def test_mixer_with_zero_output_matrices_is_the_identity():
-    block, x = MixerBlock(5, 4, 7, 6), torch.randn(2, 5, 4)
-    for last in (block.attention.sublayer.mlp[2], block.mlp.sublayer[2]):
+    block, x = MixerBlock(5, 4, token_hidden_dim=7, hidden_dim=6), torch.randn(2, 5, 4)
+    for last in (block.attention.mixer.mlp[2], block.mlp.mixer[2]):
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
     torch.testing.assert_close(block(x), x)
 
 
 def test_permuting_the_patches_is_permuting_two_matrices():
-    model = MLPMixer((4, 6, 1), 2, 5, 3, depth=2).double()
+    model = MLPMixer(1, 3, image_size=(4, 6), patch=2, dim=5).double()
     x = torch.randn(2, 1, 4, 6, dtype=torch.float64)
     order = torch.randperm(6)
     patches = rearrange(x, "b c (i p) (j q) -> b (i j) c p q", p=2, q=2)[:, order]
     shuffled = rearrange(patches, "b (i j) c p q -> b c (i p) (j q)", i=2)
     expected = model(x)
     for block in model.blocks:
-        mlp = block.attention.sublayer.mlp
+        mlp = block.attention.mixer.mlp
         mlp[0].weight.data = mlp[0].weight[:, order]
         mlp[2].weight.data, mlp[2].bias.data = mlp[2].weight[order], mlp[2].bias[order]
     torch.testing.assert_close(model(shuffled), expected)
 
 
 def test_the_last_bias_of_a_token_mlp_has_no_effect_in_the_whole_mixer():
-    model, x = MLPMixer((4, 6, 1), 2, 5, 3, depth=2).double(), torch.randn(2, 1, 4, 6, dtype=torch.float64)
+    model, x = (
+        MLPMixer(1, 3, image_size=(4, 6), patch=2, dim=5).double(),
+        torch.randn(2, 1, 4, 6, dtype=torch.float64),
+    )
     before = model(x)
     for block in model.blocks:
-        nn.init.normal_(block.attention.sublayer.mlp[2].bias)
+        nn.init.normal_(block.attention.mixer.mlp[2].bias)
     torch.testing.assert_close(model(x), before)
-    with pytest.raises(ValueError, match="fix the size"):
+    with pytest.raises(ValueError, match=r"expects x \(b, 1, 4, 6\)"):
         model(torch.randn(2, 1, 6, 6).double())
-    with pytest.raises(ValueError, match="does not divide"):
-        MLPMixer((5, 6, 1), 2, 5, 3)
+    with pytest.raises(ValueError, match="patch=2 does not divide image_size=5"):
+        MLPMixer(1, 3, image_size=(5, 6), patch=2, dim=5)
 
 
 # -- RaftMLP ---------------------------------------------------------------------------------------
@@ -229,18 +232,20 @@ def test_the_last_bias_of_a_token_mlp_has_no_effect_in_the_whole_mixer():
 def test_rafts_hold_what_a_loop_over_every_index_puts_there(grid, raft, axis):
     (h, w), others = grid, 2
     x = torch.arange(float(h * w * raft * others)).reshape(1, h * w, raft * others)
-    z = raft_rearrange(x, grid, raft, axis)
+    z = raft_rearrange(x, grid=grid, raft=raft, axis=axis)
     for i in range(h):
         for j in range(w):
             for r in range(raft):
                 for o in range(others):
                     row, place = (o * w + j, r * h + i) if axis == "vertical" else (o * h + i, r * w + j)
                     assert z[0, row, place] == x[0, i * w + j, r * others + o]
-    assert torch.equal(raft_restore(z, grid, raft, axis), x)
+    assert torch.equal(raft_restore(z, grid=grid, raft=raft, axis=axis), x)
 
 
 def test_linear_rafts_of_one_multiply_every_channel_from_the_left_and_from_the_right():
-    steps = [RaftTokenMixer((3, 4), 2, axis=axis, raft=1).double() for axis in ("vertical", "horizontal")]
+    steps = [
+        RaftTokenMixer(2, grid=(3, 4), axis=axis, raft=1).double() for axis in ("vertical", "horizontal")
+    ]
     for step in steps:
         step.mlp[1] = nn.Identity()
         nn.init.zeros_(step.mlp[0].bias)
@@ -258,7 +263,7 @@ def test_linear_rafts_of_one_multiply_every_channel_from_the_left_and_from_the_r
 @pytest.mark.parametrize(("h", "w", "raft", "expansion"), [(8, 8, 2, 2), (3, 5, 1, 4), (1, 7, 3, 2)])
 def test_raft_weights_are_as_many_as_the_formula_says(h, w, raft, expansion):
     steps = [
-        RaftTokenMixer((h, w), 6, axis=axis, raft=raft, expansion=expansion)
+        RaftTokenMixer(6, grid=(h, w), axis=axis, raft=raft, expansion=expansion)
         for axis in ("vertical", "horizontal")
     ]
     weights = sum(p.numel() for step in steps for p in step.parameters() if p.ndim == 2)
@@ -266,7 +271,7 @@ def test_raft_weights_are_as_many_as_the_formula_says(h, w, raft, expansion):
 
 
 def test_a_raft_block_reaches_every_token_in_value_and_its_gradients_are_right():
-    block = RaftMLPBlock((4, 3), 4).double()
+    block = RaftMLPBlock(4, grid=(4, 3)).double()
 
     def on_images(x):
         return rearrange(block(rearrange(x, "b c i j -> b (i j) c")), "b (i j) c -> b c i j", i=4)
@@ -277,9 +282,9 @@ def test_a_raft_block_reaches_every_token_in_value_and_its_gradients_are_right()
 
 
 def test_raft_mixers_refuse_what_does_not_fit():
-    with pytest.raises(ValueError, match="must divide"):
-        RaftTokenMixer((2, 3), 5, axis="vertical")
+    with pytest.raises(ValueError, match="raft=2 does not divide dim=5"):
+        RaftTokenMixer(5, grid=(2, 3), axis="vertical")
     with pytest.raises(ValueError, match="diagonal"):
-        RaftTokenMixer((2, 3), 4, axis="diagonal")
+        RaftTokenMixer(4, grid=(2, 3), axis="diagonal")
     with pytest.raises(ValueError, match="2 x 3"):
-        RaftMLPBlock((2, 3), 4)(torch.randn(1, 7, 4))
+        RaftMLPBlock(4, grid=(2, 3))(torch.randn(1, 7, 4))

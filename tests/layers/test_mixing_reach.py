@@ -50,7 +50,7 @@ def test_a_positive_shift_lets_every_position_see_what_lies_before_it():
 @pytest.mark.parametrize("shift", [-2, 0, 1, 3])
 @pytest.mark.parametrize("size", [1, 3, 5])
 def test_shift_then_convolution_is_one_convolution_whose_kernel_is_moved(shift, size):
-    mixer = MixShift(2, shifts=(shift,), sizes=(size,), padding_mode="circular").double()
+    mixer = MixShift(2, shifts=(shift,), kernel_size=(size,), padding_mode="circular").double()
     nn.init.zeros_(mixer.down[0].weight)
     nn.init.zeros_(mixer.down[0].bias)
     x, kernel = torch.randn(1, 2, 11, 13, dtype=torch.float64), mixer.across[0]
@@ -66,8 +66,8 @@ def test_shift_then_convolution_is_one_convolution_whose_kernel_is_moved(shift, 
 def test_reach_of_the_released_pairing_is_lopsided_and_of_the_other_pairing_even():
     x = torch.randn(1, 10, 21, 21, dtype=torch.float64)
 
-    def seen_along_the_row(sizes):
-        mixer = MixShift(10, sizes=sizes).double()
+    def seen_along_the_row(windows):
+        mixer = MixShift(10, kernel_size=windows).double()
         for kernel in mixer.down:  # the path along the width alone
             nn.init.zeros_(kernel.weight)
         columns = (reach_map(mixer, x) > 0).any(0).nonzero().flatten() - 10
@@ -78,7 +78,7 @@ def test_reach_of_the_released_pairing_is_lopsided_and_of_the_other_pairing_even
 
 
 def test_without_shifts_and_windows_a_mix_shift_block_is_an_mlp_of_every_pixel():
-    block = MixShiftBlock(3, shifts=(0,), sizes=(1,)).double()
+    block = MixShiftBlock(3, shifts=(0,), kernel_size=(1,)).double()
     x = torch.randn(2, 3, 4, 5, dtype=torch.float64)
     torch.testing.assert_close(block(x)[..., 2:3, 1:2], block(x[..., 2:3, 1:2]))
 
@@ -87,15 +87,15 @@ def test_a_mix_shift_block_adds_its_branch_and_has_right_gradients():
     x = torch.randn(1, 5, 4, 6, dtype=torch.float64)
     torch.testing.assert_close(MixShiftBlock(5, layer_scale=0.0).double()(x), x)
     block = MixShiftBlock(5, hidden_dim=3).double()
-    mix, norm, first, gelu, second, scale = block.residual.sublayer
+    mix, norm, first, gelu, second, scale = block.residual.mixer
     tokens = F.layer_norm(mix(x).movedim(1, -1), (5,), norm.weight, norm.bias).movedim(-1, 1)
     torch.testing.assert_close(block(x), x + scale.weight[:, None, None] * second(gelu(first(tokens))))
     assert torch.autograd.gradcheck(block, x.requires_grad_(), atol=1e-4)
 
 
 def test_mix_shift_refuses_even_windows_and_other_widths():
-    with pytest.raises(ValueError, match="odd window"):
-        MixShift(4, shifts=(0, 1), sizes=(2, 3))
+    with pytest.raises(ValueError, match=r"MixShift: kernel_size\[0\] must be odd"):
+        MixShift(4, shifts=(0, 1), kernel_size=(2, 3))
     with pytest.raises(ValueError, match="cannot be cut"):
         MixShift(16)
     with pytest.raises(ValueError, match=r"\(b, 10, i, j\)"):
@@ -182,12 +182,12 @@ def test_the_low_branch_without_averaging_is_torch_attention_over_all_pixels():
 
 
 def test_the_low_branch_averages_windows_and_repeats_what_it_attends():
-    mixer, x = LowFrequencyMixer(4, 2, pool=2).double(), torch.randn(2, 4, 6, 4, dtype=torch.float64)
+    mixer, x = LowFrequencyMixer(4, 2, kernel_size=2).double(), torch.randn(2, 4, 6, 4, dtype=torch.float64)
     small = LowFrequencyMixer(4, 2).double()
     small.load_state_dict(mixer.state_dict())
     expected = F.interpolate(small(F.avg_pool2d(x, 2)), scale_factor=2, mode="nearest")
     torch.testing.assert_close(mixer(x), expected)
-    with pytest.raises(ValueError, match="cannot be averaged by 2"):
+    with pytest.raises(ValueError, match="sides that 2 divides"):
         mixer(x[:, :, :5])
 
 
@@ -204,16 +204,16 @@ def test_the_high_branch_convolves_one_half_and_takes_maxima_of_the_other():
 
 def test_inception_mixer_fuses_its_branches_and_leaves_out_an_empty_one():
     x = torch.randn(2, 6, 4, 4, dtype=torch.float64)
-    mixer = InceptionMixer(6, 2, num_heads=2, pool=2).double()
+    mixer = InceptionMixer(6, 2, high_channels=2, kernel_size=2).double()
     u = torch.cat([mixer.high(x[:, :2]), mixer.low(x[:, 2:])], dim=1)
     smoothed = F.conv2d(u, mixer.smooth.weight, mixer.smooth.bias, padding=1, groups=8)
     expected = F.conv2d(u + smoothed, mixer.out.weight, mixer.out.bias)
     torch.testing.assert_close(mixer(x), expected)
-    only_low, only_high = InceptionMixer(6, 0), InceptionMixer(6, 6)
+    only_low, only_high = InceptionMixer(6, 1, high_channels=0), InceptionMixer(6, 1, high_channels=6)
     assert {name.split(".")[0] for name, _ in only_low.named_parameters()} == {"low", "smooth", "out"}
     assert {name.split(".")[0] for name, _ in only_high.named_parameters()} == {"high", "smooth", "out"}
-    with pytest.raises(ValueError, match="between 0 and"):
-        InceptionMixer(6, 7)
+    with pytest.raises(ValueError, match="at most channels=6, got 8"):
+        InceptionMixer(6, 1, high_channels=8)
 
 
 def test_frequency_ramp_gives_the_rest_of_the_channels_to_a_growing_number_of_heads():
@@ -387,6 +387,6 @@ def test_max_patch_embedding_keeps_a_lone_spike_that_averaging_would_fade():
     assert math.isclose(y.max().item(), scale)
     assert (y > 0.5).sum() == 4  # windows of 3 with stride 2 overlap
     with pytest.raises(ValueError, match="1 entries along axis -3"):
-        embed(torch.zeros(1, 1, 2, 8, 8))
-    with pytest.raises(ValueError, match="at least 1"):
+        embed(torch.zeros(1, 1, 2, 8, 8, dtype=torch.float64))
+    with pytest.raises(ValueError, match=r"LIFNeuron: tau must be .* at least 1, got 0\.5"):
         LIFNeuron(tau=0.5)

@@ -95,7 +95,9 @@ def test_batch_norm_equals_torch_in_training_evaluation_and_running_statistics()
 
 def test_batch_norm_over_batch_and_tokens_equals_its_equation():
     norm, x = BatchNorm(5).double(), torch.randn(3, 4, 5).double() + 1e3
-    torch.testing.assert_close(norm(x), batch_norm_naive(x, norm.norm.weight, norm.norm.bias), rtol=1e-7, atol=1e-7)
+    torch.testing.assert_close(
+        norm(x), batch_norm_naive(x, norm.norm.weight, norm.norm.bias), rtol=1e-7, atol=1e-7
+    )
 
 
 def test_batch_norm_refuses_one_sample_and_leaves_statistics_alone_on_an_empty_batch():

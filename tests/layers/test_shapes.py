@@ -19,6 +19,7 @@ from course_lib.layers._shapes import (
     require_integer,
     require_module,
     require_number,
+    require_odd,
     require_one_of,
     require_pair,
     require_positive,
@@ -101,6 +102,15 @@ def test_integers_may_have_either_sign():
     for value in (1.5, "1", True, None, torch.tensor(1)):
         with pytest.raises(TypeError, match=r"^Toy: shift must be an integer, got .*\(\w+\)$"):
             require_integer("Toy", shift=value)
+
+
+def test_windows_with_a_centre_are_odd():
+    require_odd("Toy", kernel_size=1, other=7)
+    for value in (0, -1, 2):
+        with pytest.raises(ValueError, match=rf"^Toy: kernel_size must be .*, got {value}$|; got {value}$"):
+            require_odd("Toy", kernel_size=value)
+    with pytest.raises(TypeError, match=r"^Toy: kernel_size must be an integer"):
+        require_odd("Toy", kernel_size=3.0)
 
 
 def test_sequences_have_their_length():

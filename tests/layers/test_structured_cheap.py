@@ -174,7 +174,7 @@ def test_cp_als_is_a_stationary_point_and_stays_bounded_beyond_the_true_rank():
     assert max(g.abs().max() for g in gradients) < 1e-3
     beyond = cp_als(cp_tensor([torch.randn(n, 2).double() for n in (3, 4, 5)]), 5)
     assert max(f.abs().max() for f in beyond) < 100
-    with pytest.raises(ValueError, match="rank >= 1"):
+    with pytest.raises(ValueError, match="rank must be an integer of at least 1"):
         cp_als(t, 0)
 
 
@@ -189,7 +189,7 @@ def test_convolutions_that_cannot_be_taken_apart_are_refused(conv):
     for take_apart in (svd_conv2d, cp_conv2d):
         with pytest.raises(ValueError, match="one group"):
             take_apart(conv, 2)
-    with pytest.raises(ValueError, match="rank lies between 1 and 4"):
+    with pytest.raises(ValueError, match="rank must be at most 4"):
         svd_conv2d(nn.Conv2d(4, 4, 3), 5, unfolding="filters")
     with pytest.raises(ValueError, match="unfolding"):
         svd_conv2d(nn.Conv2d(4, 4, 3), 2, unfolding="rows")
@@ -341,7 +341,7 @@ def test_fresh_tables_give_outputs_of_variance_one():
 
 
 def test_memory_layer_refuses_bits_that_do_not_divide_and_a_block_its_heads():
-    for options in ({"bits": 4}, {"bits": 0}, {"bits": 3, "temperature": 0.0}):
+    for options in ({"bits": 4}, {"bits": 0}):
         with pytest.raises(ValueError, match="bits"):
             MemoryLinear(6, 7, **options)
     with pytest.raises(ValueError, match="heads"):

@@ -67,7 +67,7 @@ def test_the_pyramid_falls_from_its_depth_to_one(num_modules, depth, tau):
 
 
 def test_auxiliary_networks_have_the_shapes_of_the_layers_they_copy():
-    model, x, _ = toy(depth=2, tau=0.0)
+    model, x, _ = toy(auxiliary_depth=2, tau=0.0)
     outputs, h = [], x
     for module in model.modules_in_order:
         h = module(h)
@@ -85,7 +85,7 @@ def test_auxiliary_networks_have_the_shapes_of_the_layers_they_copy():
 
 
 def test_depth_zero_is_a_linear_classifier_everywhere():
-    model, _, _ = toy(depth=0)
+    model, _, _ = toy(auxiliary_depth=0)
     assert all(len(module.auxiliary) == 1 for module in model.modules_in_order)
     assert all(isinstance(module.auxiliary[0], PoolAndClassify) for module in model.modules_in_order)
 
@@ -168,7 +168,7 @@ def test_it_learns_a_toy_problem(depth):
     y = torch.arange(24) % 3
     x = F.one_hot(y, 5) + 0.1 * torch.randn(24, 5)
     model = AugLocal(
-        dense, 5, [(16, 1)] * 4, 3, depth=depth, make_optimizer=partial(torch.optim.Adam, lr=0.01)
+        dense, 5, [(16, 1)] * 4, 3, auxiliary_depth=depth, make_optimizer=partial(torch.optim.Adam, lr=0.01)
     )
     for _ in range(80):
         model.train_step(x, y)
@@ -180,7 +180,7 @@ def test_stored_bytes_do_not_grow_with_depth_but_those_of_backpropagation_do():
     peaks = {}
     for modules in (1, None):
         for depth in (4, 8, 16):
-            model = AugLocal(dense, 5, [(5, 1)] * depth, 3, depth=2, tau=0.0, num_modules=modules)
+            model = AugLocal(dense, 5, [(5, 1)] * depth, 3, auxiliary_depth=2, tau=0.0, num_modules=modules)
             x = torch.randn(7, 5)
             peaks[modules, depth] = saved_bytes(lambda model=model, x=x: model.train_step(x, y))
     assert peaks[None, 4] == peaks[None, 8] == peaks[None, 16]
@@ -212,21 +212,21 @@ def test_the_residual_block_is_its_equation(norm_layer):
 
 
 def test_bad_input_is_refused():
-    with pytest.raises(ValueError, match="0 <= l < num_layers"):
+    with pytest.raises(ValueError, match="l must be below num_layers=16, got l=16"):
         auxiliary_layer_index(16, 16, 2)
-    with pytest.raises(ValueError, match="depth -1"):
+    with pytest.raises(ValueError, match="depth must be an integer of at least 0, got -1"):
         auxiliary_layer_index(0, 16, -1)
     with pytest.raises(ValueError, match="l=9"):
         pyramid_depth(9, 10, 3)
-    with pytest.raises(ValueError, match="depth=0"):
+    with pytest.raises(ValueError, match="depth must be an integer of at least 1, got 0"):
         pyramid_depth(0, 10, 0)
-    with pytest.raises(ValueError, match=r"tau=1\.5"):
+    with pytest.raises(ValueError, match=r"tau must be .* got 1\.5"):
         pyramid_depth(0, 10, 3, tau=1.5)
-    with pytest.raises(ValueError, match="1 to 6 modules"):
+    with pytest.raises(ValueError, match="num_modules must be at most 6"):
         toy(num_modules=7)
-    with pytest.raises(ValueError, match="depth must be"):
-        toy(depth=-1)
-    with pytest.raises(ValueError, match="expected 4 channels"):
+    with pytest.raises(ValueError, match="AugLocal: auxiliary_depth must be"):
+        toy(auxiliary_depth=-1)
+    with pytest.raises(ValueError, match=r"PoolAndClassify\(4, 3\) expects x \(b, 4, ...\)"):
         PoolAndClassify(4, 3)(torch.randn(2, 5, 7))
-    with pytest.raises(ValueError, match="expected 2 channels"):
+    with pytest.raises(ValueError, match=r"AugLocal\(2, num_classes=3\) expects x \(b, 2, ...\)"):
         toy()[0].predict(torch.randn(2, 3, 13, dtype=torch.float64))

@@ -234,19 +234,25 @@ def test_gaussian_units_stand_only_at_the_bottom():
 
 
 def test_bad_input_is_refused():
-    with pytest.raises(ValueError, match="'binary' or 'gaussian'"):
+    with pytest.raises(ValueError, match="visible must be one of 'binary', 'gaussian'"):
         RBM(3, 2, visible="ternary")
-    with pytest.raises(ValueError, match="'binary' or 'gaussian'"):
+    with pytest.raises(ValueError, match="visible must be one of 'binary', 'gaussian'"):
         free_energy(torch.zeros(3), torch.zeros(3, 2), torch.zeros(3), torch.zeros(2), visible="ternary")
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(ValueError, match="RBM: k must be an integer of at least 1, got 0"):
         RBM(3, 2, k=0)
-    with pytest.raises(ValueError, match="RBM\\(3, 2\\)"):
+    with pytest.raises(ValueError, match=r"RBM\(3, 2, visible='binary'\) expects 3 entries"):
         RBM(3, 2)(torch.zeros(1, 4))
-    with pytest.raises(ValueError, match="0 rows"):
+    with pytest.raises(ValueError, match="at least one row of v0"):
         contrastive_divergence_step(RBM(3, 2), torch.zeros(0, 3))
     with pytest.raises(ValueError, match="at most 20"):
         log_partition(RBM(21, 2))
     with pytest.raises(ValueError, match="gaussian"):
         log_partition(RBM(3, 2, visible="gaussian"))
+    with pytest.raises(ValueError, match=r"layer must be one of 0\.\.1, got 2"):
+        DeepBeliefNetwork([3, 2, 2]).train_step(torch.rand(4, 3), layer=2)
+    with pytest.raises(ValueError, match="num_classes must be"):
+        DeepBeliefNetwork([3, 2]).classifier(0)
+    with pytest.raises(ValueError, match="expects 3 entries along axis -1 of v"):
+        free_energy(torch.zeros(4), torch.zeros(3, 2), torch.zeros(3), torch.zeros(2))
     with pytest.raises(ValueError, match="at least one hidden"):
         DeepBeliefNetwork([5])

@@ -30,7 +30,7 @@ def path(*points: tuple[float, float]) -> torch.Tensor:
 def test_the_fit_is_that_of_minisom(rows, columns, dim):
     lr, sigma, steps = (0.5, 0.05), (1.0, 0.4), 500
     data = torch.randn(steps, dim, dtype=torch.float64)
-    som = SelfOrganizingMap(rows, columns, dim, lr=lr, sigma=sigma).double()
+    som = SelfOrganizingMap(dim, grid=(rows, columns), lr=lr, sigma=sigma).double()
     peer = MiniSom(
         rows,
         columns,
@@ -53,7 +53,7 @@ def test_the_fit_is_that_of_minisom(rows, columns, dim):
 
 def test_the_fast_loop_is_the_update_one_by_one():
     data = 1e3 + torch.randn(40, 3, dtype=torch.float64)
-    som = SelfOrganizingMap(2, 5, 3).double()
+    som = SelfOrganizingMap(3, grid=(2, 5)).double()
     weights = som.weights.clone()
     som.fit_in_order(data)
     for t, x in enumerate(data):
@@ -63,7 +63,7 @@ def test_the_fast_loop_is_the_update_one_by_one():
 
 
 def test_a_single_step_is_the_update():
-    som = SelfOrganizingMap(2, 3, 4).double()
+    som = SelfOrganizingMap(4, grid=(2, 3)).double()
     before, x = som.weights.clone(), torch.randn(4, dtype=torch.float64)
     error = som.train_step(x, lr=0.3, sigma=0.8)["error"]
     assert error == pytest.approx((before - x).norm(dim=1).min().item())
@@ -71,7 +71,7 @@ def test_a_single_step_is_the_update():
 
 
 def test_the_update_is_its_equation_unit_by_unit():
-    som = SelfOrganizingMap(3, 4, 2).double()
+    som = SelfOrganizingMap(2, grid=(3, 4)).double()
     x = torch.rand(2, dtype=torch.float64)
     updated = som_update(som.weights, som.positions, x, 0.3, 1.1)
     units = [(i, j) for i in range(3) for j in range(4)]
@@ -85,7 +85,7 @@ def test_the_update_is_its_equation_unit_by_unit():
 @pytest.mark.parametrize("sigma", [0.0, 1e-3])
 def test_without_a_neighbourhood_the_map_is_online_k_means(sigma):
     data = torch.randn(60, 3, dtype=torch.float64)
-    som = SelfOrganizingMap(2, 3, 3).double()
+    som = SelfOrganizingMap(3, grid=(2, 3)).double()
     weights, centres = som.weights.clone(), som.weights.clone()
     for x in data:
         weights = som_update(weights, som.positions, x, 0.1, sigma)
@@ -95,7 +95,7 @@ def test_without_a_neighbourhood_the_map_is_online_k_means(sigma):
 
 
 def test_distances_are_exact_far_from_the_origin():
-    som = SelfOrganizingMap(2, 2, 2)
+    som = SelfOrganizingMap(2, grid=(2, 2))
     som.weights.copy_(torch.tensor([[1e4, 0.0], [1e4, 0.5], [1e4, 1.0], [1e4, 1.5]]))
     torch.testing.assert_close(
         som(som.weights + torch.tensor([0.0, 0.25])).diagonal(), torch.full((4,), 0.0625)
@@ -104,7 +104,7 @@ def test_distances_are_exact_far_from_the_origin():
 
 def test_a_fitted_map_spreads_over_the_data_and_keeps_neighbours_together():
     data = torch.rand(400, 2)
-    som = SelfOrganizingMap(5, 5, 2).fit(data, steps=2000)
+    som = SelfOrganizingMap(2, grid=(5, 5)).fit(data, steps=2000)
     assert som.quantization_error(data) < 0.12
     grid = som.weights.view(5, 5, 2)
     beside = torch.cat(
@@ -121,8 +121,7 @@ def test_an_inserted_line_is_the_mean_of_its_neighbours_and_the_grid_stays_recta
     unit, neighbour, shape
 ):
     grid = GrowingGrid(2).double()
-    grid.weights = torch.randn(12, 2, dtype=torch.float64)
-    grid._place_units(3, 4)
+    grid._take(torch.randn(3, 4, 2, dtype=torch.float64))
     before = grid.weights.view(3, 4, 2).clone()
     grid.insert_between(unit, neighbour)
     assert (grid.rows, grid.columns) == shape
@@ -149,7 +148,7 @@ def test_a_grid_grows_beside_the_unit_that_wins_most(monkeypatch):
     data = torch.tensor([[0.0]] * 90 + [[10.0]] * 5 + [[20.0]] * 5)
     grid = GrowingGrid(1, max_units=6)
     chosen = []
-    monkeypatch.setattr(grid, "fit_in_order", lambda x, decay=True: grid)  # the weights stay where they start
+    monkeypatch.setattr(grid, "_update_for", lambda x, decay=True: grid)  # the weights stay where they start
     insert = grid.insert_between
 
     def watch(unit, neighbour):
@@ -159,8 +158,7 @@ def test_a_grid_grows_beside_the_unit_that_wins_most(monkeypatch):
 
     monkeypatch.setattr(grid, "insert_between", watch)
     for _ in range(5):
-        grid._place_units(2, 2)
-        grid.weights = torch.zeros(4, 1)
+        grid._take(torch.zeros(2, 2, 1))
         grid.fit(data, steps=1)
     assert len(chosen) == 5
     assert all(unit == busiest and other == farthest for unit, busiest, other, farthest in chosen)
@@ -239,7 +237,7 @@ def corners() -> tuple[list[torch.Tensor], torch.Tensor]:
 
 def hierarchy(**options) -> HierarchicalSOM:
     return HierarchicalSOM(
-        SelfOrganizingMap(4, 4, 2), SelfOrganizingMap(3, 3, 16), 2, num_points=8, **options
+        SelfOrganizingMap(2, grid=(4, 4)), SelfOrganizingMap(16, grid=(3, 3)), 2, num_points=8, **options
     )
 
 
@@ -285,29 +283,31 @@ def test_the_control_sees_repeated_frames():
 
 def test_bad_input_is_refused():
     weights, positions, x = torch.zeros(2, 3), torch.zeros(2, 2), torch.zeros(3)
-    with pytest.raises(ValueError, match=r"lr=1\.5"):
+    with pytest.raises(ValueError, match=r"lr must be .* got 1\.5"):
         som_update(weights, positions, x, 1.5, 1.0)
-    with pytest.raises(ValueError, match=r"sigma=-1\.0"):
+    with pytest.raises(ValueError, match=r"sigma must be .* got -1\.0"):
         som_update(weights, positions, x, 0.5, -1.0)
     with pytest.raises(ValueError, match="at least 1, got 0"):
-        SelfOrganizingMap(0, 3, 2)
-    with pytest.raises(ValueError, match="widths sigma > 0"):
-        SelfOrganizingMap(3, 3, 2, sigma=(1.0, 0.0))
-    with pytest.raises(ValueError, match="for width 2"):
-        SelfOrganizingMap(3, 3, 2).winners(torch.zeros(5, 3))
-    with pytest.raises(ValueError, match="for width 2"):
-        SelfOrganizingMap(3, 3, 2).fit_in_order(torch.zeros(5, 3))
-    with pytest.raises(ValueError, match="max_units >= 4"):
+        SelfOrganizingMap(2, grid=(0, 3))
+    with pytest.raises(ValueError, match="sigma must be a finite number above 0"):
+        SelfOrganizingMap(2, grid=(3, 3), sigma=(1.0, 0.0))
+    with pytest.raises(ValueError, match=r"SelfOrganizingMap\(2, grid=\(3, 3\)"):
+        SelfOrganizingMap(2, grid=(3, 3)).winners(torch.zeros(5, 3))
+    with pytest.raises(ValueError, match=r"SelfOrganizingMap\(2, grid=\(3, 3\)"):
+        SelfOrganizingMap(2, grid=(3, 3)).fit_in_order(torch.zeros(5, 3))
+    with pytest.raises(ValueError, match="max_units must be an integer of at least 4, got 3"):
         GrowingGrid(2, max_units=3)
     with pytest.raises(ValueError, match="not next to each other"):
         GrowingGrid(2).insert_between((0, 0), (1, 1))
     for to_vector in (ordered_vector, padded_vector):
-        with pytest.raises(ValueError, match="at least one point"):
+        with pytest.raises(ValueError, match="at least one row of path"):
             to_vector(torch.zeros(0, 2), 5)
-        with pytest.raises(ValueError, match="got 3 and 1"):
+        with pytest.raises(ValueError, match="num_points must be an integer of at least 2, got 1"):
             to_vector(torch.zeros(3, 2), 1)
-    with pytest.raises(ValueError, match="second map takes 16"):
-        HierarchicalSOM(SelfOrganizingMap(4, 4, 2), SelfOrganizingMap(3, 3, 16), 2, num_points=9)
+    with pytest.raises(ValueError, match="second map, takes 16"):
+        HierarchicalSOM(
+            SelfOrganizingMap(2, grid=(4, 4)), SelfOrganizingMap(16, grid=(3, 3)), 2, num_points=9
+        )
     with pytest.raises(ValueError, match="call fit_maps first"):
         hierarchy().predict([torch.zeros(5, 2)])
     with pytest.raises(ValueError, match="call fit_maps first"):

@@ -43,7 +43,7 @@ def inception_depthwise(channels: int) -> Contest:
 def topological(channels: int) -> Contest:
     """Four images of 16 x 16 pixels, a quarter of the connections; the peer is the masked projection."""
     side = int(channels**0.5)
-    ours = TopologicalPointwise((side, side), (side // 2, side // 2))
+    ours = TopologicalPointwise(channel_grid=(side, side), kernel_size=(side // 2, side // 2))
     peer = nn.Conv2d(channels, channels, 1, bias=False)
     peer.weight.data = ours.dense_weight().detach()[:, :, None, None].clone()
     return Contest(ours, {"torch.nn.Conv2d 1 x 1": peer}, (torch.randn(4, channels, 16, 16),), tolerance=1e-3)

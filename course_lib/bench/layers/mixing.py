@@ -21,7 +21,7 @@ def mixer_block(tokens: int) -> Contest:
     """8 images, 64 channels, a token MLP as wide as the tokens."""
     from timm.models.mlp_mixer import MixerBlock as Peer
 
-    ours = MixerBlock(tokens, 64, tokens, 128)
+    ours = MixerBlock(tokens, 64, token_hidden_dim=tokens, hidden_dim=128)
     peer = Peer(64, tokens, mlp_ratio=(tokens / 64, 2.0), norm_layer=nn.LayerNorm)
     with torch.no_grad():
         for p, q in zip(ours.parameters(), peer.parameters(), strict=True):

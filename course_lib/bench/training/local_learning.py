@@ -16,7 +16,7 @@ def map_of(side: int) -> Contest:
     """500 updates of a square map for vectors of 16 numbers, in double precision as MiniSom has it."""
     from minisom import MiniSom
 
-    ours = SelfOrganizingMap(side, side, DIM, lr=LR, sigma=SIGMA).double()
+    ours = SelfOrganizingMap(DIM, grid=(side, side), lr=LR, sigma=SIGMA).double()
     start, data = ours.weights.clone(), torch.randn(STEPS, DIM, dtype=torch.float64)
     peer = MiniSom(side, side, DIM, sigma=SIGMA[0], learning_rate=LR[0], decay_function=_falling(LR))
     peer._sigma_decay_function = _falling(SIGMA)  # MiniSom takes names only

@@ -1,12 +1,13 @@
 """Families of functions of one variable: what the edges of a Kolmogorov-Arnold network are made of."""
 
+import math
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from course_lib.registry import implements
-
-__all__ = ["KAN_FAMILIES", "bspline_basis", "chebyshev_basis", "rbf_basis", "uniform_knots", "wavelet_basis"]
 
 
 def uniform_knots(intervals: int, degree: int = 3) -> Float[Tensor, "k"]:
@@ -28,8 +29,8 @@ def uniform_knots(intervals: int, degree: int = 3) -> Float[Tensor, "k"]:
         raise ValueError(
             f"need at least one interval and a degree of 0 or more, got {intervals} and {degree}"
         )
-    steps = torch.arange(-degree, intervals + degree + 1, dtype=torch.get_default_dtype())
-    return -1 + steps * (2 / intervals)
+    steps = torch.arange(-degree, intervals + degree + 1)
+    return (2 * steps - intervals).to(torch.get_default_dtype()) / intervals
 
 
 @implements("s-kan")
@@ -44,13 +45,16 @@ def bspline_basis(
 
     Args:
         x: any tensor.
-        knots: strictly increasing; g = k - degree - 1 splines stand on k knots.
+        knots: in increasing order; g = k - degree - 1 splines stand on k knots.
         degree: 3 for cubic.
 
     Shape: ``(*b)`` to ``(*b, g)``. Where x lies outside the knots all splines are zero.
 
     Raises:
-        ValueError: for knots that do not increase, or too few.
+        ValueError: for too few knots.
+
+    A quotient between knots that are equal counts as zero, as is usual; where knots decrease all is NaN (a
+    look at their values would stop a GPU, and could not be vectorised over models).
 
     Paper: Activation Space Selectable Kolmogorov-Arnold Networks - https://arxiv.org/abs/2408.08338
 
@@ -59,13 +63,14 @@ def bspline_basis(
     """
     if len(knots) < degree + 2:
         raise ValueError(f"degree {degree} needs at least {degree + 2} knots, got {len(knots)}")
-    if not torch.compiler.is_compiling() and not knots.is_meta and not (knots.diff() > 0).all():
-        raise ValueError(f"knots must increase strictly, got {knots.tolist()}")
     x = x[..., None]
     basis = ((x >= knots[:-1]) & (x < knots[1:])).to(x.dtype)
     for p in range(1, degree + 1):
-        rise = (x - knots[: -p - 1]) / (knots[p:-1] - knots[: -p - 1])
-        fall = (knots[p + 1 :] - x) / (knots[p + 1 :] - knots[1:-p])
+        span = knots[p:] - knots[:-p]
+        inverse = 1 / torch.where(span == 0, 1.0, span)
+        inverse = inverse.masked_fill(span == 0, 0.0).masked_fill(span < 0, math.nan)
+        rise = (x - knots[: -p - 1]) * inverse[:-1]
+        fall = (knots[p + 1 :] - x) * inverse[1:]
         basis = rise * basis[..., :-1] + fall * basis[..., 1:]
     return basis
 
@@ -138,25 +143,30 @@ def wavelet_basis(
     return (1 - u) * torch.exp(-u / 2)
 
 
+def _evenly(x: Tensor, intervals: int, outside: int = 0) -> Tensor:
+    """The ends of equal intervals of [-1, 1], and ``outside`` more on each side, where x lives.
+
+    Made when they are needed: a buffer would have to be saved, moved, and built anew after "meta".
+    """
+    steps = x.new_ones(intervals + 1 + 2 * outside).cumsum(0) - (outside + 1)  # ``arange``, for torch.fx
+    return (2 * steps - intervals) / intervals
+
+
 class _BSpline(nn.Module):
     """Cubic B-splines on ``num_basis - 3`` equal intervals of [-1, 1]."""
 
-    def __init__(self, dim: int, num_basis: int) -> None:
+    def __init__(self, dim: int, num_basis: int, **factory: Any) -> None:
         super().__init__()
-        self.register_buffer("knots", uniform_knots(num_basis - 3, 3), persistent=False)
-
-    def reset_parameters(self) -> None:
-        """The knots anew: they are no part of the state, and a module from "meta" has none."""
-        self.knots.copy_(uniform_knots(len(self.knots) - 7, 3))
+        self.intervals = num_basis - 3
 
     def forward(self, x: Tensor) -> Tensor:
-        return bspline_basis(x, self.knots.to(x.dtype))
+        return bspline_basis(x, _evenly(x, self.intervals, outside=3))
 
 
 class _Chebyshev(nn.Module):
     """Polynomials of degree 0 to ``num_basis - 1``."""
 
-    def __init__(self, dim: int, num_basis: int) -> None:
+    def __init__(self, dim: int, num_basis: int, **factory: Any) -> None:
         super().__init__()
         self.degree = num_basis - 1
 
@@ -167,32 +177,35 @@ class _Chebyshev(nn.Module):
 class _RBF(nn.Module):
     """Bumps with equally spaced centres on [-1, 1], as wide as they are apart."""
 
-    def __init__(self, dim: int, num_basis: int) -> None:
+    def __init__(self, dim: int, num_basis: int, **factory: Any) -> None:
         super().__init__()
-        self.register_buffer("centres", torch.linspace(-1, 1, num_basis), persistent=False)
-        self.width = 2 / (num_basis - 1)
-
-    def reset_parameters(self) -> None:
-        """The centres anew, as for the splines."""
-        self.centres.copy_(torch.linspace(-1, 1, len(self.centres)))
+        self.intervals = num_basis - 1
 
     def forward(self, x: Tensor) -> Tensor:
-        return rbf_basis(x, self.centres.to(x.dtype), self.width)
+        return rbf_basis(x, _evenly(x, self.intervals), 2 / self.intervals)
 
 
 class _Wavelet(nn.Module):
     """Hats with learned centres and widths, one set for each input; they start equally spaced."""
 
-    def __init__(self, dim: int, num_basis: int) -> None:
+    def __init__(self, dim: int, num_basis: int, **factory: Any) -> None:
         super().__init__()
-        self.translation = nn.Parameter(torch.linspace(-1, 1, num_basis).repeat(dim, 1))
-        self.log_scale = nn.Parameter(torch.full((dim, num_basis), 2 / (num_basis - 1)).log())
+        self.translation = nn.Parameter(torch.empty(dim, num_basis, **factory))
+        self.log_scale = nn.Parameter(torch.empty(dim, num_basis, **factory))
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Centres equally spaced on [-1, 1], as wide as they are apart."""
+        intervals = self.translation.shape[1] - 1
+        self.translation.copy_(_evenly(self.translation, intervals))
+        self.log_scale.fill_(math.log(2 / intervals))
 
     def forward(self, x: Tensor) -> Tensor:
         return wavelet_basis(x, self.translation, self.log_scale.exp())
 
 
-#: Name to class of a family: called with the number of inputs and of functions.
+#: Name to class of a family: called with the number of inputs and of functions, and device and dtype.
 KAN_FAMILIES: dict[str, type[nn.Module]] = {
     "bspline": _BSpline,
     "chebyshev": _Chebyshev,

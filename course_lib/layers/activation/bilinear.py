@@ -6,21 +6,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_lib.layers._shapes import require_width
+from course_lib.layers._shapes import require_positive, require_width
 from course_lib.registry import implements
-
-__all__ = [
-    "BilinearMLP",
-    "bilinear_eigenvectors",
-    "bilinear_interactions",
-    "bilinear_tensor",
-    "quadratic_forms",
-]
 
 
 @implements(
     "bilinear-layers",
-    example=lambda: (BilinearMLP(6, 5, out_dim=4), torch.randn(2, 3, 6)),
+    example=lambda: (BilinearMLP(6, 5, out_features=4), torch.randn(2, 3, 6)),
     permutation_equivariant=True,
 )
 class BilinearMLP(nn.Module):
@@ -30,15 +22,17 @@ class BilinearMLP(nn.Module):
         \tilde x = (x, 1)
 
     Args:
-        dim: width d of the input.
+        in_features: width d of the input.
         hidden_dim: width h of the two maps.
-        out_dim: width o of the output, d unless given.
+        out_features: width o of the output, d unless given.
         bias: append the constant 1 to x, which gives both maps a bias and the output lower-order terms.
+        device, dtype: of the parameters, as in torch.
 
     Shape: ``(*b, d)`` to ``(*b, o)``.
 
     Raises:
-        ValueError: if the last axis is not ``dim`` wide.
+        ValueError: for a size below 1, or if the last axis is not ``in_features`` wide.
+        TypeError: for arguments and inputs of another type.
 
     Paper: A technical note on bilinear layers for interpretability - https://arxiv.org/abs/2305.03452
 
@@ -51,16 +45,32 @@ class BilinearMLP(nn.Module):
     tensor([15., 15.])
     """
 
-    def __init__(self, dim: int, hidden_dim: int, *, out_dim: int | None = None, bias: bool = True) -> None:
+    def __init__(
+        self,
+        in_features: int,
+        hidden_dim: int,
+        *,
+        out_features: int | None = None,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
-        self.dim, self.hidden_dim, self.out_dim = dim, hidden_dim, dim if out_dim is None else out_dim
-        self.left = nn.Linear(dim, hidden_dim, bias=bias)
-        self.right = nn.Linear(dim, hidden_dim, bias=bias)
-        self.out = nn.Linear(hidden_dim, self.out_dim, bias=False)
+        out_features = in_features if out_features is None else out_features
+        name = type(self).__name__
+        require_positive(name, in_features=in_features, hidden_dim=hidden_dim, out_features=out_features)
+        self.in_features, self.hidden_dim, self.out_features = in_features, hidden_dim, out_features
+        factory = {"device": device, "dtype": dtype}
+        self.left = nn.Linear(in_features, hidden_dim, bias=bias, **factory)
+        self.right = nn.Linear(in_features, hidden_dim, bias=bias, **factory)
+        self.out = nn.Linear(hidden_dim, out_features, bias=False, **factory)
 
     def forward(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b o"]:
-        require_width(x, self.dim, f"BilinearMLP({self.dim}, {self.hidden_dim}, out_dim={self.out_dim})")
+        require_width(x, self.in_features, self)
         return self.out(self.left(x) * self.right(x))
+
+    def extra_repr(self) -> str:
+        return f"{self.in_features}, {self.hidden_dim}, out_features={self.out_features}"
 
     def augment(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b i"]:
         """The vector that the tensor multiplies: x with a 1 appended, or x itself without a bias."""
@@ -88,7 +98,7 @@ def bilinear_tensor(layer: BilinearMLP, *, symmetric: bool = True) -> Float[Tens
 
     Paper: A technical note on bilinear layers for interpretability - https://arxiv.org/abs/2305.03452
 
-    >>> bilinear_tensor(BilinearMLP(3, 5, out_dim=2)).shape
+    >>> bilinear_tensor(BilinearMLP(3, 5, out_features=2)).shape
     torch.Size([2, 4, 4])
     """
     left, right = layer.augmented_weights()

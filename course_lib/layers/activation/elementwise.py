@@ -1,29 +1,20 @@
 """Element-wise functions of the survey that torch lacks: a function and a thin module for each."""
 
 import functools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from course_lib.layers._shapes import (
+    require_fraction,
+    require_number,
+    require_positive,
+    require_real,
+)
 from course_lib.registry import implements
-
-__all__ = [
-    "PAU",
-    "PDELU",
-    "SRS",
-    "ABReLU",
-    "ElliottSigmoid",
-    "LiSHT",
-    "Swish",
-    "elliott_sigmoid",
-    "lisht",
-    "pade_activation",
-    "pade_fit",
-    "pdelu",
-    "srs",
-]
 
 
 def elliott_sigmoid(x: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
@@ -45,6 +36,9 @@ class ElliottSigmoid(nn.Module):
 
     Shape: any to the same.
 
+    Raises:
+        TypeError: for an input that is no tensor of real numbers.
+
     Paper: Activation Functions in Deep Learning: A Comprehensive Survey and Benchmark -
     https://arxiv.org/abs/2109.14545
 
@@ -52,10 +46,8 @@ class ElliottSigmoid(nn.Module):
     tensor([0.2500, 0.5000, 0.8750])
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-
     def forward(self, x: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+        require_real(x, self)
         return elliott_sigmoid(x)
 
 
@@ -78,6 +70,9 @@ class LiSHT(nn.Module):
 
     Shape: any to the same.
 
+    Raises:
+        TypeError: for an input that is no tensor of real numbers.
+
     Paper: Activation Functions in Deep Learning: A Comprehensive Survey and Benchmark -
     https://arxiv.org/abs/2109.14545
 
@@ -85,10 +80,8 @@ class LiSHT(nn.Module):
     tensor([1.9281, 0.0000, 1.9281])
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-
     def forward(self, x: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+        require_real(x, self)
         return lisht(x)
 
 
@@ -99,9 +92,14 @@ class Swish(nn.Module):
     .. math:: f(x) = x\, \sigma(\beta x)
 
     Args:
-        beta: where the learned sharpness starts; 0 is half the identity, infinity the ReLU.
+        beta: where the learned sharpness starts; 0 is half the identity, a large one nearly the ReLU.
+        device, dtype: of the parameters, as in torch.
 
     Shape: any to the same.
+
+    Raises:
+        ValueError: for a sharpness that is not finite.
+        TypeError: for an argument or an input of another type.
 
     Paper: Activation Functions in Deep Learning: A Comprehensive Survey and Benchmark -
     https://arxiv.org/abs/2109.14545
@@ -113,10 +111,17 @@ class Swish(nn.Module):
     tensor([1.7616])
     """
 
-    def __init__(self, *, beta: float = 1.0) -> None:
+    def __init__(
+        self,
+        *,
+        beta: float = 1.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
+        require_number(type(self).__name__, beta=beta)
         self.initial_beta = beta
-        self.beta = nn.Parameter(torch.empty(()))
+        self.beta = nn.Parameter(torch.empty(1, device=device, dtype=dtype))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -124,7 +129,8 @@ class Swish(nn.Module):
         nn.init.constant_(self.beta, self.initial_beta)
 
     def forward(self, x: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-        return x * torch.sigmoid(self.beta * x)
+        require_real(x, self, mixed=True)
+        return x * torch.sigmoid(self.beta[0] * x)
 
     def extra_repr(self) -> str:
         return f"beta={self.initial_beta}"
@@ -138,8 +144,13 @@ class ABReLU(nn.Module):
 
     Args:
         momentum: weight of the newest batch in the running average.
+        device, dtype: of the running average, as in torch.
 
     Shape: any to the same.
+
+    Raises:
+        ValueError: unless 0 <= momentum <= 1.
+        TypeError: for an argument or an input of another type.
 
     Paper: Activation Functions in Deep Learning: A Comprehensive Survey and Benchmark -
     https://arxiv.org/abs/2109.14545
@@ -151,16 +162,24 @@ class ABReLU(nn.Module):
     tensor([0., 0., 3.])
     """
 
-    def __init__(self, *, momentum: float = 0.1) -> None:
+    def __init__(
+        self,
+        *,
+        momentum: float = 0.1,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
+        require_fraction(type(self).__name__, momentum=momentum)
         self.momentum = momentum
-        self.register_buffer("running_mean", torch.zeros(()))
+        self.register_buffer("running_mean", torch.zeros((), device=device, dtype=dtype))
 
     def reset_parameters(self) -> None:
         """Forget the running average."""
         self.running_mean.zero_()
 
     def forward(self, x: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+        require_real(x, self)
         mean = self.running_mean
         if self.training and x.numel():
             mean = x.mean()
@@ -178,13 +197,16 @@ def pdelu(x: Float[Tensor, "*b"], alpha: Float[Tensor, ""], t: float = 0.9) -> F
         \alpha \bigl([1 + (1 - t) x]_+^{1 / (1 - t)} - 1\bigr) & x \le 0 \end{cases}
 
     The clamp matters: with t = 0.9 the power is 10, which is even, so without it f would grow again below
-    x = -10.
+    x = -10. Near zero the power is close to 1; ``log1p`` and ``expm1`` keep the digits of the difference.
 
     >>> pdelu(torch.tensor([-20.0, -1.0, 2.0]), torch.tensor(1.0))
     tensor([-1.0000, -0.6513,  2.0000])
     """
-    negative = (1 + (1 - t) * x.clamp(max=0)).clamp(min=0).pow(1 / (1 - t))
-    return torch.where(x > 0, x, alpha * (negative - 1))
+    bent = (1 - t) * x.clamp(max=0)
+    inside = bent > -1
+    bent = torch.where(inside, bent, 0.0)  # not log(0): its gradient is infinite also where it is not used
+    negative = torch.where(inside, torch.expm1(torch.log1p(bent) / (1 - t)), -1.0)
+    return torch.where(x > 0, x, alpha * negative)
 
 
 @implements("activation-survey", example=lambda: (PDELU(), torch.randn(2, 5, 6)))
@@ -197,11 +219,13 @@ class PDELU(nn.Module):
     Args:
         t: deformation; towards 1 the function becomes an ELU.
         alpha: where the learned scale starts.
+        device, dtype: of the parameters, as in torch.
 
     Shape: any to the same.
 
     Raises:
-        ValueError: unless 0 <= t < 1.
+        ValueError: unless 0 <= t < 1 and alpha is finite.
+        TypeError: for an argument or an input of another type.
 
     Paper: Activation Functions in Deep Learning: A Comprehensive Survey and Benchmark -
     https://arxiv.org/abs/2109.14545
@@ -212,12 +236,22 @@ class PDELU(nn.Module):
     tensor([-1.0000, -0.6513,  2.0000])
     """
 
-    def __init__(self, *, t: float = 0.9, alpha: float = 1.0) -> None:
+    def __init__(
+        self,
+        *,
+        t: float = 0.9,
+        alpha: float = 1.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
-        if not 0 <= t < 1:
-            raise ValueError(f"t must lie in [0, 1), got {t}; for t = 1 use torch.nn.ELU")
+        name = type(self).__name__
+        require_fraction(name, t=t)
+        require_number(name, alpha=alpha)
+        if t == 1:
+            raise ValueError(f"{name}: t must be below 1, got {t}; for t = 1 use torch.nn.ELU")
         self.t, self.initial_alpha = t, alpha
-        self.alpha = nn.Parameter(torch.empty(()))
+        self.alpha = nn.Parameter(torch.empty(1, device=device, dtype=dtype))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -225,7 +259,8 @@ class PDELU(nn.Module):
         nn.init.constant_(self.alpha, self.initial_alpha)
 
     def forward(self, x: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-        return pdelu(x, self.alpha, self.t)
+        require_real(x, self, mixed=True)
+        return pdelu(x, self.alpha[0], self.t)
 
     def extra_repr(self) -> str:
         return f"t={self.t}, alpha={self.initial_alpha}"
@@ -256,11 +291,13 @@ class SRS(nn.Module):
     Args:
         a: where the upper bound starts.
         b: where the width of the dip on the left starts.
+        device, dtype: of the parameters, as in torch.
 
     Shape: any to the same.
 
     Raises:
         ValueError: unless 0 < b < e a, since f has a pole otherwise.
+        TypeError: for an argument or an input of another type.
 
     Paper: Activation Functions in Deep Learning: A Comprehensive Survey and Benchmark -
     https://arxiv.org/abs/2109.14545
@@ -271,12 +308,22 @@ class SRS(nn.Module):
     tensor([-0.8364,  1.0911])
     """
 
-    def __init__(self, *, a: float = 5.0, b: float = 3.0) -> None:
+    def __init__(
+        self,
+        *,
+        a: float = 5.0,
+        b: float = 3.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
-        if not (a > 0 and 0 < b < 2.718 * a):
-            raise ValueError(f"a and b must be positive with b < e a, got a={a}, b={b}; try a=5, b=3")
+        name = type(self).__name__
+        require_number(name, 0, open_low=True, a=a, b=b)
+        if not b < math.e * a:
+            raise ValueError(f"{name}: there is a pole unless b < e a, got a={a}, b={b}; try a=5, b=3")
         self.initial_a, self.initial_b = a, b
-        self.log_a, self.log_b = nn.Parameter(torch.empty(())), nn.Parameter(torch.empty(()))
+        self.log_a = nn.Parameter(torch.empty(1, device=device, dtype=dtype))
+        self.log_b = nn.Parameter(torch.empty(1, device=device, dtype=dtype))
         self.reset_parameters()
 
     @torch.no_grad()
@@ -286,29 +333,46 @@ class SRS(nn.Module):
         self.log_b.fill_(self.initial_b).log_()
 
     def forward(self, x: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-        return srs(x, self.log_a.exp(), self.log_b.exp())
+        require_real(x, self, mixed=True)
+        return srs(x, self.log_a[0].exp(), self.log_b[0].exp())
 
     def extra_repr(self) -> str:
         return f"a={self.initial_a}, b={self.initial_b}"
 
 
 def pade_activation(
-    x: Float[Tensor, "*b"], numerator: Float[Tensor, "m"], denominator: Float[Tensor, "n"]
+    x: Float[Tensor, "*b"],
+    numerator: Float[Tensor, "m"] | Sequence[Float[Tensor, ""]],
+    denominator: Float[Tensor, "n"] | Sequence[Float[Tensor, ""]],
 ) -> Float[Tensor, "*b"]:
     r"""A quotient of two polynomials whose denominator cannot reach zero.
 
     .. math:: f(x) = \frac{\sum_{k=0}^{m-1} a_k x^k}{1 + \bigl| \sum_{k=1}^{n} b_k x^k \bigr|}
 
-    Both sums are formed by Horner's rule.
+    Both sums are formed by Horner's rule, for :math:`|x| > 1` in powers of :math:`u = 1/x`: then no power
+    overflows where the quotient does not.
+
+    .. math:: f(x) = \frac{x^{m-1}}{|x|^n} \cdot
+        \frac{\sum_k a_k u^{m-1-k}}{|u|^n + \bigl| \sum_k b_k u^{n-k} \bigr|}
 
     >>> pade_activation(torch.tensor([2.0]), torch.tensor([0.0, 1.0]), torch.tensor([1.0]))
     tensor([0.6667])
     """
-    above = functools.reduce(lambda value, a: value * x + a, numerator.flip(0).unbind(), torch.zeros_like(x))
-    below = functools.reduce(
-        lambda value, b: (value + b) * x, denominator.flip(0).unbind(), torch.zeros_like(x)
-    )
-    return above / (1 + below.abs())
+    a, b = tuple(numerator), tuple(denominator)
+    p, n = len(a) - 1, len(b)
+    far = x.abs() > 1
+    near = torch.where(far, 0.0, x)
+    inside = _horner(near, a[::-1]) / (1 + (near * _horner(near, b[::-1])).abs())
+    x = torch.where(far, x, 1.0)
+    u = 1 / x
+    growth = x.abs() ** (p - n) * (x.sign() if p % 2 else 1)
+    outside = growth * _horner(u, a) / (u.abs() ** n + _horner(u, b).abs())
+    return torch.where(far, outside, inside)
+
+
+def _horner(x: Tensor, coefficients: Sequence[Tensor]) -> Tensor:
+    """The polynomial with these coefficients, the highest power first."""
+    return functools.reduce(lambda value, c: value * x + c, coefficients, torch.zeros_like(x))
 
 
 @functools.cache
@@ -332,14 +396,20 @@ def pade_fit(
         f: the function to be imitated.
         steps: number of linear problems.
 
+    Raises:
+        ValueError: if f is not finite on [-3, 3], or there is no step.
+
     >>> numerator, denominator = pade_fit(torch.relu)
     >>> numerator.shape, denominator.shape
     (torch.Size([6]), torch.Size([4]))
     """
+    require_positive("pade_fit", steps=steps)
     x = torch.linspace(
         -3, 3, 601, dtype=torch.float64, device="cpu"
     )  # also where modules are built on "meta"
     powers, target = torch.stack([x**k for k in range(6)], dim=1), f(x)
+    if not target.isfinite().all():
+        raise ValueError(f"pade_fit: f must be finite on [-3, 3], got {target[~target.isfinite()][0].item()}")
     sign, weight, best = torch.ones_like(x), torch.ones_like(x), None
     for _ in range(steps):
         system = torch.cat([powers, -(target * sign)[:, None] * powers[:, 1:5]], dim=1) / weight[:, None]
@@ -367,8 +437,13 @@ class PAU(nn.Module):
 
     Args:
         slope: negative slope of the leaky ReLU to which the start is fitted.
+        device, dtype: of the parameters, as in torch.
 
     Shape: any to the same.
+
+    Raises:
+        ValueError: for a slope that is not finite.
+        TypeError: for an argument or an input of another type.
 
     Paper: Activation Functions in Deep Learning: A Comprehensive Survey and Benchmark -
     https://arxiv.org/abs/2109.14545
@@ -379,10 +454,18 @@ class PAU(nn.Module):
     tensor([-0., 2.])
     """
 
-    def __init__(self, *, slope: float = 0.01) -> None:
+    def __init__(
+        self,
+        *,
+        slope: float = 0.01,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
+        require_number(type(self).__name__, slope=slope)
         self.slope = slope
-        self.numerator, self.denominator = nn.Parameter(torch.empty(6)), nn.Parameter(torch.empty(4))
+        self.numerator = nn.Parameter(torch.empty(6, device=device, dtype=dtype))
+        self.denominator = nn.Parameter(torch.empty(4, device=device, dtype=dtype))
         self.reset_parameters()
 
     @torch.no_grad()
@@ -393,7 +476,11 @@ class PAU(nn.Module):
         self.denominator.copy_(denominator)
 
     def forward(self, x: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-        return pade_activation(x, self.numerator, self.denominator)
+        require_real(x, self, mixed=True)
+        # one by one: 0-d coefficients leave the dtype of x alone, and torch.fx knows how many there are
+        return pade_activation(
+            x, [self.numerator[k] for k in range(6)], [self.denominator[k] for k in range(4)]
+        )
 
     def extra_repr(self) -> str:
         return f"slope={self.slope}, numerator={len(self.numerator)}, denominator={len(self.denominator)}"

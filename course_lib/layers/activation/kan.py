@@ -2,26 +2,32 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
-from einops import einsum
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_lib.layers._shapes import require_width
+from course_lib.layers._shapes import (
+    require_at_least,
+    require_one_of,
+    require_positive,
+    require_sequence,
+    require_width,
+)
 from course_lib.layers.activation.bases import KAN_FAMILIES
 from course_lib.registry import implements
 
-__all__ = ["KANLinear", "SelectableKANLinear", "prune_kan", "selection_stage"]
 
+class _Base(nn.Linear):
+    """The smooth branch; with its own start, so that the order of resets does not matter."""
 
-def _make_family(name: str, dim: int, num_basis: int) -> nn.Module:
-    if name not in KAN_FAMILIES:
-        raise ValueError(f"unknown family {name!r}; choose from {', '.join(KAN_FAMILIES)}")
-    if num_basis < 4:
-        raise ValueError(f"num_basis must be at least 4 (a cubic spline on one interval), got {num_basis}")
-    return KAN_FAMILIES[name](dim, num_basis)
+    def __init__(self, in_features: int, out_features: int, **factory: Any) -> None:
+        super().__init__(in_features, out_features, bias=False, **factory)
+
+    def reset_parameters(self) -> None:
+        nn.init.xavier_uniform_(self.weight)
 
 
 @implements("s-kan", example=lambda: (KANLinear(3, 4), torch.randn(2, 3)))
@@ -32,16 +38,19 @@ class KANLinear(nn.Module):
         \varphi_{ji}(x) = w_{ji}\, \mathrm{SiLU}(x) + \sum_g c_{jig}\, B_g(\tanh x)
 
     Args:
-        in_dim: number of inputs i.
-        out_dim: number of outputs j.
+        in_features: number of inputs i.
+        out_features: number of outputs j.
         family: "bspline", "chebyshev", "rbf" or "wavelet"; or one of these names for each input.
-        num_basis: functions g per edge, at least 4.
+        num_basis: functions g per edge, at least 4 (a cubic spline on one interval).
         squash: pass the input through tanh before the basis.
+        device, dtype: of the parameters, as in torch.
 
-    Shape: ``(*b, in_dim)`` to ``(*b, out_dim)``.
+    Shape: ``(*b, in_features)`` to ``(*b, out_features)``.
 
     Raises:
-        ValueError: for an unknown family, fewer than four functions, or a wrong width.
+        ValueError: for a size below 1, an unknown family, another number of families than of inputs, fewer
+            than four functions, or a wrong width.
+        TypeError: for arguments and inputs of another type.
 
     Paper: Activation Space Selectable Kolmogorov-Arnold Networks - https://arxiv.org/abs/2408.08338 (with
     splines alone it is the layer of KAN, https://arxiv.org/abs/2404.19756)
@@ -55,29 +64,39 @@ class KANLinear(nn.Module):
 
     def __init__(
         self,
-        in_dim: int,
-        out_dim: int,
+        in_features: int,
+        out_features: int,
         *,
         family: str | Sequence[str] = "bspline",
         num_basis: int = 8,
         squash: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        names = [family] * in_dim if isinstance(family, str) else list(family)
-        if len(names) != in_dim:
-            raise ValueError(f"one family for each of {in_dim} inputs expected, got {len(names)}")
-        self.in_dim, self.out_dim, self.num_basis, self.squash = in_dim, out_dim, num_basis, squash
+        layer = type(self).__name__
+        require_positive(layer, in_features=in_features, out_features=out_features)
+        require_at_least(4, layer, num_basis=num_basis)
+        names = (family,) * in_features if isinstance(family, str) else family
+        require_sequence(layer, in_features, family=names)
+        for name in names:
+            require_one_of(layer, KAN_FAMILIES, family=name)
+        factory = {"device": device, "dtype": dtype}
+        self.in_features, self.out_features = in_features, out_features
+        self.num_basis, self.squash = num_basis, squash
         self.columns = {name: [i for i, n in enumerate(names) if n == name] for name in dict.fromkeys(names)}
         self.families = nn.ModuleDict(
-            {name: _make_family(name, len(columns), num_basis) for name, columns in self.columns.items()}
+            {
+                name: KAN_FAMILIES[name](len(columns), num_basis, **factory)
+                for name, columns in self.columns.items()
+            }
         )
-        self.base = nn.Linear(in_dim, out_dim, bias=False)
-        self.coefficients = nn.Parameter(torch.empty(out_dim, in_dim, num_basis))
+        self.base = _Base(in_features, out_features, **factory)
+        self.coefficients = nn.Parameter(torch.empty(out_features, in_features, num_basis, **factory))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Xavier for the smooth branch, small normal coefficients for the basis."""
-        nn.init.xavier_uniform_(self.base.weight)
+        """Small normal coefficients for the basis; the smooth branch starts Xavier-uniform."""
         nn.init.normal_(self.coefficients, std=0.1 / math.sqrt(self.num_basis))
 
     def basis(self, x: Float[Tensor, "*b i"]) -> Float[Tensor, "*b i g"]:
@@ -87,15 +106,16 @@ class KANLinear(nn.Module):
             return next(iter(self.families.values()))(x)
         parts = [self.families[name](x[..., columns]) for name, columns in self.columns.items()]
         order = [i for columns in self.columns.values() for i in columns]
-        back = [order.index(i) for i in range(self.in_dim)]
+        back = [order.index(i) for i in range(self.in_features)]
         return torch.cat(parts, dim=-2)[..., back, :]
 
     def forward(self, x: Float[Tensor, "*b i"]) -> Float[Tensor, "*b o"]:
-        require_width(x, self.in_dim, f"KANLinear({self.in_dim}, {self.out_dim})")
-        return self.base(F.silu(x)) + einsum(self.basis(x), self.coefficients, "... i g, o i g -> ... o")
+        require_width(x, self.in_features, self)
+        return self.base(F.silu(x)) + F.linear(self.basis(x).flatten(-2), self.coefficients.flatten(1))
 
     def extra_repr(self) -> str:
-        return f"{self.in_dim}, {self.out_dim}, family={'+'.join(self.columns)}, num_basis={self.num_basis}"
+        families = "+".join(self.columns)
+        return f"{self.in_features}, {self.out_features}, family={families}, num_basis={self.num_basis}"
 
 
 @implements("s-kan", example=lambda: (SelectableKANLinear(3, 4, num_basis=5), torch.randn(2, 3)))
@@ -110,17 +130,20 @@ class SelectableKANLinear(nn.Module):
     weight are masked and the others share out the whole; :meth:`prune` then keeps one family for each input.
 
     Args:
-        in_dim: number of inputs i.
-        out_dim: number of outputs j.
+        in_features: number of inputs i.
+        out_features: number of outputs j.
         families: the pool m.
-        num_basis: functions g per edge and family.
+        num_basis: functions g per edge and family, at least 4.
         granularity: "node" gives every input its own weights a, "layer" one set to all.
         squash: pass the input through tanh before the basis.
+        device, dtype: of the parameters, as in torch.
 
-    Shape: ``(*b, in_dim)`` to ``(*b, out_dim)``.
+    Shape: ``(*b, in_features)`` to ``(*b, out_features)``.
 
     Raises:
-        ValueError: for an unknown family or granularity, or a wrong width.
+        ValueError: for a size below 1, an unknown or repeated family, fewer than four functions, another
+            granularity, or a wrong width.
+        TypeError: for arguments and inputs of another type.
 
     Paper: Activation Space Selectable Kolmogorov-Arnold Networks - https://arxiv.org/abs/2408.08338
 
@@ -136,45 +159,62 @@ class SelectableKANLinear(nn.Module):
 
     def __init__(
         self,
-        in_dim: int,
-        out_dim: int,
+        in_features: int,
+        out_features: int,
         *,
         families: Sequence[str] = tuple(KAN_FAMILIES),
         num_basis: int = 8,
         granularity: str = "node",
         squash: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if granularity not in ("node", "layer"):
-            raise ValueError(f"granularity must be 'node' or 'layer', got {granularity!r}")
-        self.in_dim, self.out_dim, self.num_basis = in_dim, out_dim, num_basis
-        self.squash, self.granularity, self.selective = squash, granularity, False
-        self.families = nn.ModuleDict({name: _make_family(name, in_dim, num_basis) for name in families})
-        self.base = nn.Linear(in_dim, out_dim, bias=False)
-        self.coefficients = nn.Parameter(torch.empty(len(self.families), out_dim, in_dim, num_basis))
-        self.logits = nn.Parameter(torch.empty(in_dim if granularity == "node" else 1, len(self.families)))
+        layer = type(self).__name__
+        require_positive(layer, in_features=in_features, out_features=out_features)
+        require_at_least(4, layer, num_basis=num_basis)
+        require_one_of(layer, ("node", "layer"), granularity=granularity)
+        require_sequence(layer, families=families)
+        for name in families:
+            require_one_of(layer, KAN_FAMILIES, families=name)
+        if not families or len(set(families)) < len(families):
+            raise ValueError(f"{layer}: families must be one or more, each once, got {families!r}")
+        factory = {"device": device, "dtype": dtype}
+        self.in_features, self.out_features, self.num_basis = in_features, out_features, num_basis
+        self.squash, self.granularity = squash, granularity
+        self.families = nn.ModuleDict(
+            {name: KAN_FAMILIES[name](in_features, num_basis, **factory) for name in families}
+        )
+        self.base = _Base(in_features, out_features, **factory)
+        m = len(families)
+        self.coefficients = nn.Parameter(torch.empty(m, out_features, in_features, num_basis, **factory))
+        self.logits = nn.Parameter(torch.empty(in_features if granularity == "node" else 1, m, **factory))
+        # part of the state: a model that is saved in its second stage is loaded into it
+        self.register_buffer("selective", torch.empty((), dtype=torch.bool, device=device))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """As :class:`KANLinear`; all families begin with equal weight."""
-        nn.init.xavier_uniform_(self.base.weight)
+        """As :class:`KANLinear`; the first stage, in which all families have equal weight."""
         nn.init.normal_(self.coefficients, std=0.1 / math.sqrt(self.num_basis))
         nn.init.zeros_(self.logits)
+        self.selective.fill_(False)
 
     def weights(self) -> Float[Tensor, "i m"]:
         """The weight of every family for every input; rows sum to one."""
-        weights = self.logits.softmax(-1)
-        if self.selective:
-            kept = weights.detach() >= 1 / len(self.families) - 1e-6
-            weights = self.logits.masked_fill(~kept, -math.inf).softmax(-1)
-        return weights.expand(self.in_dim, -1)
+        weights = self.logits.detach().softmax(-1)
+        light = weights < weights.amax(-1, keepdim=True).clamp(max=1 / len(self.families) - 1e-6)
+        return (
+            self.logits.masked_fill(self.selective & light, -math.inf)
+            .softmax(-1)
+            .expand(self.in_features, -1)
+        )
 
     def forward(self, x: Float[Tensor, "*b i"]) -> Float[Tensor, "*b o"]:
-        require_width(x, self.in_dim, f"SelectableKANLinear({self.in_dim}, {self.out_dim})")
+        require_width(x, self.in_features, self)
         squashed = torch.tanh(x) if self.squash else x
-        bases = torch.stack([family(squashed) for family in self.families.values()])
-        mixed = einsum(self.weights(), self.coefficients, "i m, m o i g -> m o i g")
-        return self.base(F.silu(x)) + einsum(bases, mixed, "m ... i g, m o i g -> ... o")
+        bases = torch.stack([family(squashed) for family in self.families.values()], dim=-3)
+        mixed = (self.weights().mT[:, None, :, None] * self.coefficients).transpose(0, 1)  # o m i g
+        return self.base(F.silu(x)) + F.linear(bases.flatten(-3), mixed.flatten(1))
 
     @torch.no_grad()
     def prune(self) -> KANLinear:
@@ -182,12 +222,14 @@ class SelectableKANLinear(nn.Module):
         weights, names = self.weights(), list(self.families)
         choice = weights.argmax(-1)
         layer = KANLinear(
-            self.in_dim,
-            self.out_dim,
+            self.in_features,
+            self.out_features,
             family=[names[m] for m in choice.tolist()],
             num_basis=self.num_basis,
             squash=self.squash,
-        ).to(self.coefficients)
+            device=self.coefficients.device,
+            dtype=self.coefficients.dtype,
+        )
         layer.base.load_state_dict(self.base.state_dict())
         for i, m in enumerate(choice.tolist()):
             layer.coefficients[:, i] = weights[i, m] * self.coefficients[m, :, i]
@@ -199,7 +241,11 @@ class SelectableKANLinear(nn.Module):
         return layer
 
     def extra_repr(self) -> str:
-        return f"{self.in_dim}, {self.out_dim}, num_basis={self.num_basis}, granularity={self.granularity!r}"
+        families = "+".join(self.families)
+        return (
+            f"{self.in_features}, {self.out_features}, families={families}, num_basis={self.num_basis}, "
+            f"granularity={self.granularity!r}"
+        )
 
 
 @implements("s-kan")
@@ -216,17 +262,14 @@ def selection_stage(model: nn.Module, stage: str) -> nn.Module:
     Paper: Activation Space Selectable Kolmogorov-Arnold Networks - https://arxiv.org/abs/2408.08338
 
     >>> selection_stage(nn.Sequential(SelectableKANLinear(1, 1)), "selective")[0].selective
-    True
+    tensor(True)
     """
-    if stage not in ("full", "selective"):
-        raise ValueError(
-            f"the stage must be 'full' or 'selective', got {stage!r}; the third is prune_kan(model)"
-        )
+    require_one_of("selection_stage", ("full", "selective"), stage=stage)  # the third is prune_kan
     layers = [m for m in model.modules() if isinstance(m, SelectableKANLinear)]
     if not layers:
         raise ValueError(f"no SelectableKANLinear in this {type(model).__name__}; was it pruned already?")
     for layer in layers:
-        layer.selective = stage == "selective"
+        layer.selective.fill_(stage == "selective")
     return model
 
 

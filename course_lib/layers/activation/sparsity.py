@@ -1,15 +1,14 @@
 """How many neurons fire: counting them, and allowing only k of them."""
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from course_lib.contexts import evaluating
+from course_lib.layers._shapes import require_positive, require_real
 from course_lib.registry import implements
-
-__all__ = ["TopKActivation", "activation_sparsity", "topk_activation", "topk_activation_naive"]
 
 
 def topk_activation_naive(x: Float[Tensor, "*b h"], k: int) -> Float[Tensor, "*b h"]:
@@ -55,7 +54,8 @@ class TopKActivation(nn.Module):
     Shape: ``(*b, h)`` to ``(*b, h)``.
 
     Raises:
-        ValueError: if k is below one.
+        ValueError: if k is below one, or the input has no axis.
+        TypeError: for an argument or an input of another type.
 
     Paper: The Lazy Neuron Phenomenon: On Emergence of Activation Sparsity in Transformers -
     https://arxiv.org/abs/2210.06313
@@ -68,11 +68,13 @@ class TopKActivation(nn.Module):
 
     def __init__(self, k: int) -> None:
         super().__init__()
-        if k < 1:
-            raise ValueError(f"k must be at least 1, got {k}; with 0 the layer would have no output")
+        require_positive(type(self).__name__, k=k)
         self.k = k
 
     def forward(self, x: Float[Tensor, "*b h"]) -> Float[Tensor, "*b h"]:
+        require_real(x, self)
+        if x.ndim == 0:
+            raise ValueError(f"TopKActivation({self.extra_repr()}) expects x (*b, h), got shape ()")
         return topk_activation(x, self.k)
 
     def extra_repr(self) -> str:
@@ -80,7 +82,6 @@ class TopKActivation(nn.Module):
 
 
 @implements("lazy-neuron")
-@torch.no_grad()
 def activation_sparsity(
     model: nn.Module,
     x: Tensor,
@@ -115,7 +116,7 @@ def activation_sparsity(
         seen[0] += int(y.count_nonzero())
         seen[1] += y.numel()
 
-    with _evaluating(model), ExitStack() as hooks:
+    with evaluating(model), ExitStack() as hooks:
         for name, module in model.named_modules():
             if isinstance(module, kinds):
                 hook = module.register_forward_hook(lambda _, __, y, name=name: count(name, y))
@@ -127,15 +128,3 @@ def activation_sparsity(
             f"no {names} was called in this {type(model).__name__}; functions leave no trace, use modules"
         )
     return {name: nonzero / total for name, (nonzero, total) in counts.items()}
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode for a while; every module gets its own mode back."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode

@@ -11,8 +11,6 @@ from torch import Tensor, nn
 from course_lib.layers.activation.elementwise import PAU, PDELU, SRS, ABReLU, ElliottSigmoid, LiSHT, Swish
 from course_lib.registry import implements
 
-__all__ = ["ACTIVATIONS", "ACTIVATION_FAMILIES", "ActivationProperties", "activation_properties"]
-
 #: Name to class: called without arguments it gives a fresh module that maps any shape to the same.
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "Sigmoid": nn.Sigmoid,

@@ -8,23 +8,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from course_lib.layers._shapes import require_at_least, require_positive
 from course_lib.registry import implements
-
-__all__ = [
-    "conv2d_im2col",
-    "conv2d_naive",
-    "conv_matrix",
-    "conv_output_size",
-    "conv_transpose2d_naive",
-    "receptive_field",
-    "transposed_output_size",
-]
-
-
-def _require_positive(**values: int) -> None:
-    for name, value in values.items():
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
 
 
 @implements("convolution-arithmetic")
@@ -44,15 +29,16 @@ def conv_output_size(
 
     Raises:
         ValueError: if the dilated kernel is larger than the padded input, or a number is too small.
+        TypeError: for a number that is no integer.
 
     Paper: A guide to convolution arithmetic for deep learning - https://arxiv.org/abs/1603.07285
 
     >>> conv_output_size(5, 3), conv_output_size(5, 3, padding=1), conv_output_size(6, 3, stride=2, padding=1)
     (3, 5, 3)
     """
-    _require_positive(size=size, kernel_size=kernel_size, stride=stride, dilation=dilation)
-    if padding < 0:
-        raise ValueError(f"padding must not be negative, got {padding}")
+    sizes = {"size": size, "kernel_size": kernel_size, "stride": stride, "dilation": dilation}
+    require_positive("conv_output_size", **sizes)
+    require_at_least(0, "conv_output_size", padding=padding)
     reach = kernel_size + (kernel_size - 1) * (dilation - 1)
     if reach > size + 2 * padding:
         raise ValueError(
@@ -88,15 +74,19 @@ def transposed_output_size(
         output_padding: a, smaller than the stride or the dilation.
 
     Raises:
-        ValueError: for an output padding that is too large, or an output without entries.
+        ValueError: for an output padding that is too large, an output without entries, or a number that is
+            too small.
+        TypeError: for a number that is no integer.
 
     Paper: A guide to convolution arithmetic for deep learning - https://arxiv.org/abs/1603.07285
 
     >>> [transposed_output_size(3, 3, stride=2, padding=1, output_padding=a) for a in (0, 1)]
     [5, 6]
     """
-    _require_positive(size=size, kernel_size=kernel_size, stride=stride, dilation=dilation)
-    if not 0 <= output_padding < max(stride, dilation):
+    sizes = {"size": size, "kernel_size": kernel_size, "stride": stride, "dilation": dilation}
+    require_positive("transposed_output_size", **sizes)
+    require_at_least(0, "transposed_output_size", padding=padding, output_padding=output_padding)
+    if output_padding >= max(stride, dilation):
         raise ValueError(
             f"output_padding must be below stride or dilation, got {output_padding}, {stride} and {dilation}"
         )

@@ -5,10 +5,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_lib.layers.conv._shared import require_image
+from course_lib.layers._shapes import require_divides, require_image, require_odd, require_positive
 from course_lib.registry import implements
-
-__all__ = ["ConvFirstBlock", "block_fused_forward"]
 
 
 @implements(
@@ -27,11 +25,15 @@ class ConvFirstBlock(nn.Module):
         kernel_size: of K, odd.
         group_width: channels that K mixes.
         expansion: width between the two 1 x 1 convolutions in units of c.
+        device: of the parameters.
+        dtype: of the parameters.
 
     Shape: ``(b, c, i, j)`` to the same.
 
     Raises:
-        ValueError: if the group width does not divide the channels, for an even kernel, or other channels.
+        ValueError: if the group width does not divide the channels, for an even kernel, a size below 1, or
+            other channels.
+        TypeError: for a size that is no integer, or an input of another dtype.
 
     Paper: On the Efficiency of Convolutional Neural Networks - https://arxiv.org/abs/2404.03617
 
@@ -42,23 +44,32 @@ class ConvFirstBlock(nn.Module):
     """
 
     def __init__(
-        self, channels: int, *, kernel_size: int = 3, group_width: int = 8, expansion: int = 4
+        self,
+        channels: int,
+        *,
+        kernel_size: int = 3,
+        group_width: int = 8,
+        expansion: int = 4,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if group_width < 1 or channels % group_width or kernel_size % 2 == 0:
-            raise ValueError(
-                "group_width must divide the channels and kernel_size be odd, got "
-                f"{group_width}, {channels} and {kernel_size}"
-            )
-        self.channels = channels
-        groups = channels // group_width
-        self.spatial = nn.Conv2d(channels, channels, kernel_size, padding=kernel_size // 2, groups=groups)
-        self.expand = nn.Conv2d(channels, expansion * channels, 1)
-        self.project = nn.Conv2d(expansion * channels, channels, 1)
+        name, factory = type(self).__name__, {"device": device, "dtype": dtype}
+        require_divides(name, channels=channels, group_width=group_width)
+        require_odd(name, kernel_size=kernel_size)
+        require_positive(name, expansion=expansion)
+        self.channels, inner = channels, expansion * channels
+        spatial = {"padding": kernel_size // 2, "groups": channels // group_width}
+        self.spatial = nn.Conv2d(channels, channels, kernel_size, **spatial, **factory)
+        self.expand = nn.Conv2d(channels, inner, 1, **factory)
+        self.project = nn.Conv2d(inner, channels, 1, **factory)
 
     def forward(self, x: Float[Tensor, "b c i j"]) -> Float[Tensor, "b c i j"]:
-        require_image(x, self.channels, "ConvFirstBlock")
+        require_image(x, self.channels, self)
         return x + self.project(F.gelu(self.expand(self.spatial(x))))
+
+    def extra_repr(self) -> str:
+        return f"{self.channels}"
 
 
 @implements("efficiency-of-convnets")
@@ -78,7 +89,8 @@ def block_fused_forward(
     Returns: the output, and the entries of the largest intermediate tensor that was held.
 
     Raises:
-        ValueError: for fewer than one row.
+        ValueError: for fewer than one row, or images of other channels.
+        TypeError: for rows that are no integer, or an input of another dtype.
 
     Paper: On the Efficiency of Convolutional Neural Networks - https://arxiv.org/abs/2404.03617 (the order of
     computation; a kernel for a machine would also run the tiles side by side)
@@ -88,8 +100,8 @@ def block_fused_forward(
     >>> torch.allclose(y, block(x), atol=1e-5), workspace == 2 * 10 * 4 * 8
     (True, True)
     """
-    if rows < 1:
-        raise ValueError(f"a tile needs at least one row, got {rows}")
+    require_positive("block_fused_forward", rows=rows)
+    require_image(x, block.channels, block)
     half, spatial = block.spatial.kernel_size[0] // 2, block.spatial
     padded = F.pad(x, (half, half, half, half))
     tiles, workspace = [], 0

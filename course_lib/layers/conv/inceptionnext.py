@@ -4,10 +4,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from course_lib.layers.conv._shared import require_image
+from course_lib.layers._images import ChannelScale
+from course_lib.layers._shapes import (
+    require_fraction,
+    require_image,
+    require_module,
+    require_number,
+    require_odd,
+    require_positive,
+)
 from course_lib.registry import implements
-
-__all__ = ["InceptionDWConv2d", "InceptionNeXtBlock", "merge_to_single_depthwise"]
 
 
 @implements(
@@ -26,12 +32,15 @@ class InceptionDWConv2d(nn.Module):
         square_kernel_size: of the square kernel.
         band_kernel_size: length of the two bands.
         branch_ratio: share of the channels that each convolution gets.
+        device: of the parameters.
+        dtype: of the parameters.
 
     Shape: ``(b, c, i, j)`` to the same.
 
     Raises:
-        ValueError: if a branch would get no channel, more than there are, or an even kernel; for other
-        channels.
+        ValueError: if a branch would get no channel, more than there are, or an even kernel; for a number
+            below 1, or other channels.
+        TypeError: for an argument of another type, or an input of another dtype.
 
     Paper: InceptionNeXt: When Inception Meets ConvNeXt - https://arxiv.org/abs/2303.16900
 
@@ -47,23 +56,27 @@ class InceptionDWConv2d(nn.Module):
         square_kernel_size: int = 3,
         band_kernel_size: int = 11,
         branch_ratio: float = 0.125,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        name, factory = type(self).__name__, {"device": device, "dtype": dtype}
+        require_positive(name, channels=channels)
+        require_odd(name, square_kernel_size=square_kernel_size, band_kernel_size=band_kernel_size)
+        require_fraction(name, branch_ratio=branch_ratio)
         g, s, k = int(channels * branch_ratio), square_kernel_size, band_kernel_size
         if not 1 <= g <= channels // 3:
             raise ValueError(
-                f"a share of branch_ratio={branch_ratio} gives each of the three convolutions {g} of "
-                f"{channels} channels; each needs at least 1 and at most {channels // 3}: change either"
+                f"{name}: a share of branch_ratio={branch_ratio} gives each of the three convolutions {g} of "
+                f"channels={channels}; each needs at least 1 and at most {channels // 3}: change either"
             )
-        if s % 2 == 0 or k % 2 == 0:
-            raise ValueError(f"kernel sizes must be odd, got {s} and {k}")
         self.channels, self.sizes = channels, (channels - 3 * g, g, g, g)
-        self.square = nn.Conv2d(g, g, s, padding=s // 2, groups=g)
-        self.row = nn.Conv2d(g, g, (1, k), padding=(0, k // 2), groups=g)
-        self.column = nn.Conv2d(g, g, (k, 1), padding=(k // 2, 0), groups=g)
+        self.square = nn.Conv2d(g, g, s, padding=s // 2, groups=g, **factory)
+        self.row = nn.Conv2d(g, g, (1, k), padding=(0, k // 2), groups=g, **factory)
+        self.column = nn.Conv2d(g, g, (k, 1), padding=(k // 2, 0), groups=g, **factory)
 
     def forward(self, x: Float[Tensor, "b c i j"]) -> Float[Tensor, "b c i j"]:
-        require_image(x, self.channels, "InceptionDWConv2d")
+        require_image(x, self.channels, self)
         identity, square, row, column = x.split(self.sizes, 1)
         return torch.cat([identity, self.square(square), self.row(row), self.column(column)], 1)
 
@@ -99,8 +112,8 @@ def merge_to_single_depthwise(layer: InceptionDWConv2d) -> nn.Conv2d:
         rows, columns = (slice(a, k - a) for a in (top, left))
         weight[channels, :, rows, columns], bias[channels] = branch.weight, branch.bias
         first = channels.stop
-    merged = nn.Conv2d(layer.channels, layer.channels, k, padding=k // 2, groups=layer.channels)
-    merged.to(weight)
+    options = {"padding": k // 2, "groups": layer.channels, "device": weight.device, "dtype": weight.dtype}
+    merged = nn.Conv2d(layer.channels, layer.channels, k, **options)
     merged.weight.copy_(weight)
     merged.bias.copy_(bias)
     return merged
@@ -108,7 +121,7 @@ def merge_to_single_depthwise(layer: InceptionDWConv2d) -> nn.Conv2d:
 
 @implements(
     "inceptionnext",
-    example=lambda: (InceptionNeXtBlock(8, scale=0.5), torch.randn(3, 8, 5, 6)),
+    example=lambda: (InceptionNeXtBlock(8, layer_scale=0.5), torch.randn(3, 8, 5, 6)),
     exceptions={"gradients": "the norm takes the biases of the mixer away, as in the authors' code"},
     mixes_batch=True,
 )
@@ -121,37 +134,57 @@ class InceptionNeXtBlock(nn.Module):
         channels: c.
         mixer: M, from images to images of the same shape; :class:`InceptionDWConv2d` unless given.
         expansion: width of the MLP in units of c.
-        scale: where the layer scale :math:`\gamma` starts.
+        layer_scale: where :math:`\gamma` starts.
+        device: of the parameters, except those of your own mixer.
+        dtype: of the parameters, except those of your own mixer.
 
     Shape: ``(b, c, i, j)`` to the same.
 
     Raises:
-        ValueError: for other channels.
+        ValueError: for a size below 1, a layer scale that is not finite, or other channels.
+        TypeError: for an argument of another type, or an input of another dtype.
 
     Paper: InceptionNeXt: When Inception Meets ConvNeXt - https://arxiv.org/abs/2303.16900
 
-    Differs from the paper: no stochastic depth. Short trainings need a larger scale than the paper's 1e-6.
+    Differs from the paper: no stochastic depth. Short trainings need a larger layer scale than the paper's
+    1e-6.
 
-    >>> block = InceptionNeXtBlock(8, scale=0.0)
+    >>> block = InceptionNeXtBlock(8, layer_scale=0.0)
     >>> x = torch.randn(2, 8, 5, 5)
     >>> torch.equal(block(x), x)
     True
     """
 
     def __init__(
-        self, channels: int, *, mixer: nn.Module | None = None, expansion: int = 4, scale: float = 1e-6
+        self,
+        channels: int,
+        *,
+        mixer: nn.Module | None = None,
+        expansion: int = 4,
+        layer_scale: float = 1e-6,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.channels = channels
-        self.mixer = InceptionDWConv2d(channels) if mixer is None else mixer
-        self.norm = nn.BatchNorm2d(channels)
+        name, factory = type(self).__name__, {"device": device, "dtype": dtype}
+        require_positive(name, channels=channels, expansion=expansion)
+        require_number(name, layer_scale=layer_scale)
+        if mixer is None:
+            if channels < 8:
+                raise ValueError(f"{name}: channels must be 8 or more for the mixer built in, got {channels}")
+            mixer = InceptionDWConv2d(channels, **factory)
+        require_module(name, mixer=mixer)
+        self.channels, inner = channels, expansion * channels
+        self.mixer = mixer
+        self.norm = nn.BatchNorm2d(channels, **factory)
         self.mlp = nn.Sequential(
-            nn.Conv2d(channels, expansion * channels, 1),
-            nn.GELU(),
-            nn.Conv2d(expansion * channels, channels, 1),
+            nn.Conv2d(channels, inner, 1, **factory), nn.GELU(), nn.Conv2d(inner, channels, 1, **factory)
         )
-        self.scale = nn.Parameter(torch.full((channels, 1, 1), float(scale)))
+        self.scale = ChannelScale(channels, layer_scale, **factory)
 
     def forward(self, x: Float[Tensor, "b c i j"]) -> Float[Tensor, "b c i j"]:
-        require_image(x, self.channels, "InceptionNeXtBlock")
-        return x + self.scale * self.mlp(self.norm(self.mixer(x)))
+        require_image(x, self.channels, self)
+        return x + self.scale(self.mlp(self.norm(self.mixer(x))))
+
+    def extra_repr(self) -> str:
+        return f"{self.channels}"

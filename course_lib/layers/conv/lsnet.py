@@ -1,6 +1,7 @@
 """Kernels that are made by looking far and used near by: one small kernel per pixel."""
 
 import math
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -8,22 +9,31 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_lib.layers.conv._shared import SqueezeExcite, require_image
+from course_lib.layers._images import SqueezeExcite
+from course_lib.layers._shapes import (
+    require_divides,
+    require_image,
+    require_module,
+    require_odd,
+    require_positive,
+    require_real,
+)
 from course_lib.registry import implements
-
-__all__ = [
-    "LSBlock",
-    "LSConv",
-    "LargeKernelPerception",
-    "small_kernel_aggregation",
-    "small_kernel_aggregation_naive",
-]
 
 _DEAD = "a normalised 1 x 1 convolution takes the shift of the norm before it away, as in the authors' code"
 
 
+torch.fx.wrap("small_kernel_aggregation")  # it asks images and kernels for their shapes
+
+
 def _require_kernels(x: Tensor, weight: Tensor) -> int:
     """The side of the kernels; ``ValueError`` where they do not fit the image."""
+    require_image(x, None, "small_kernel_aggregation")
+    require_real(weight, "small_kernel_aggregation", name="weight")
+    if weight.ndim != 5:
+        raise ValueError(
+            f"small_kernel_aggregation expects weight (b, g, k, i, j), got shape {tuple(weight.shape)}"
+        )
     side = math.isqrt(weight.shape[2])
     if side**2 != weight.shape[2] or side % 2 == 0:
         raise ValueError(f"a kernel has 1, 9, 25 ... taps, got {weight.shape[2]}; its side must be odd")
@@ -49,6 +59,7 @@ def small_kernel_aggregation_naive(
 
     Raises:
         ValueError: if kernels and images do not fit.
+        TypeError: for images or kernels that are not real.
 
     Paper: LSNet: See Large, Focus Small - https://arxiv.org/abs/2503.23135
 
@@ -81,6 +92,7 @@ def small_kernel_aggregation(
 
     Raises:
         ValueError: if kernels and images do not fit.
+        TypeError: for images or kernels that are not real.
 
     Paper: LSNet: See Large, Focus Small - https://arxiv.org/abs/2503.23135. Which channels share a kernel (c
     modulo g, not c divided by g) follows the authors' code.
@@ -95,12 +107,13 @@ def small_kernel_aggregation(
     return (windows * weight[:, None]).sum(3).flatten(1, 2)
 
 
-def _conv_bn(in_channels: int, out_channels: int, kernel_size: int = 1, *, groups: int = 1) -> nn.Sequential:
+def _conv_bn(
+    in_channels: int, out_channels: int, kernel_size: int = 1, *, groups: int = 1, **factory: Any
+) -> nn.Sequential:
     """A convolution without bias that keeps the size, then batch normalisation."""
-    conv = nn.Conv2d(
-        in_channels, out_channels, kernel_size, padding=kernel_size // 2, groups=groups, bias=False
-    )
-    return nn.Sequential(conv, nn.BatchNorm2d(out_channels))
+    options = {"padding": kernel_size // 2, "groups": groups, "bias": False}
+    conv = nn.Conv2d(in_channels, out_channels, kernel_size, **options, **factory)
+    return nn.Sequential(conv, nn.BatchNorm2d(out_channels, **factory))
 
 
 @implements(
@@ -122,11 +135,14 @@ class LargeKernelPerception(nn.Module):
         shared: channels that share one kernel.
         large_kernel_size: side of the window that is looked at.
         small_kernel_size: side of the kernels that come out.
+        device: of the parameters.
+        dtype: of the parameters.
 
     Shape: ``(b, c, i, j)`` to ``(b, c / shared, taps, i, j)``.
 
     Raises:
         ValueError: if 2 or ``shared`` does not divide the channels, a kernel is even, or for other channels.
+        TypeError: for a size that is no integer, or an input of another dtype.
 
     Paper: LSNet: See Large, Focus Small - https://arxiv.org/abs/2503.23135
 
@@ -135,27 +151,45 @@ class LargeKernelPerception(nn.Module):
     """
 
     def __init__(
-        self, channels: int, *, shared: int = 8, large_kernel_size: int = 7, small_kernel_size: int = 3
+        self,
+        channels: int,
+        *,
+        shared: int = 8,
+        large_kernel_size: int = 7,
+        small_kernel_size: int = 3,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if shared < 1 or channels % shared or channels % 2:
-            raise ValueError(f"2 and shared must divide the channels, got shared={shared} and {channels}")
-        if large_kernel_size % 2 == 0 or small_kernel_size % 2 == 0:
-            raise ValueError(f"kernel sizes must be odd, got {large_kernel_size} and {small_kernel_size}")
+        factory = {"device": device, "dtype": dtype}
+        _require_sizes(type(self).__name__, channels, shared, large_kernel_size, small_kernel_size)
         self.channels, self.kernels, half = channels, channels // shared, channels // 2
+        taps = self.kernels * small_kernel_size**2
         self.look = nn.Sequential(
-            _conv_bn(channels, half),
+            _conv_bn(channels, half, **factory),
             nn.ReLU(),
-            _conv_bn(half, half, large_kernel_size, groups=half),
-            _conv_bn(half, half),
+            _conv_bn(half, half, large_kernel_size, groups=half, **factory),
+            _conv_bn(half, half, **factory),
             nn.ReLU(),
         )
-        self.make = nn.Conv2d(half, self.kernels * small_kernel_size**2, 1)
-        self.norm = nn.GroupNorm(self.kernels, self.kernels * small_kernel_size**2)
+        self.make = nn.Conv2d(half, taps, 1, **factory)
+        self.norm = nn.GroupNorm(self.kernels, taps, **factory)
 
     def forward(self, x: Float[Tensor, "b c i j"]) -> Float[Tensor, "b g k i j"]:
-        require_image(x, self.channels, "LargeKernelPerception")
+        require_image(x, self.channels, self)
         return self.norm(self.make(self.look(x))).unflatten(1, (self.kernels, -1))
+
+    def extra_repr(self) -> str:
+        return f"{self.channels}, kernels={self.kernels}"
+
+
+def _require_sizes(
+    layer: str, channels: int, shared: int, large_kernel_size: int = 1, small_kernel_size: int = 1
+) -> None:
+    require_divides(layer, channels=channels, shared=shared)
+    if channels % 2:
+        raise ValueError(f"{layer}: channels must be even, got {channels}")
+    require_odd(layer, large_kernel_size=large_kernel_size, small_kernel_size=small_kernel_size)
 
 
 @implements(
@@ -174,11 +208,14 @@ class LSConv(nn.Module):
         shared: channels that share one kernel.
         large_kernel_size: side of the window that makes the kernels.
         small_kernel_size: side of the kernels.
+        device: of the parameters.
+        dtype: of the parameters.
 
     Shape: ``(b, c, i, j)`` to the same.
 
     Raises:
         ValueError: as :class:`LargeKernelPerception`.
+        TypeError: as :class:`LargeKernelPerception`.
 
     Paper: LSNet: See Large, Focus Small - https://arxiv.org/abs/2503.23135
 
@@ -187,75 +224,149 @@ class LSConv(nn.Module):
     """
 
     def __init__(
-        self, channels: int, *, shared: int = 8, large_kernel_size: int = 7, small_kernel_size: int = 3
+        self,
+        channels: int,
+        *,
+        shared: int = 8,
+        large_kernel_size: int = 7,
+        small_kernel_size: int = 3,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.perception = LargeKernelPerception(
-            channels, shared=shared, large_kernel_size=large_kernel_size, small_kernel_size=small_kernel_size
-        )
-        self.norm = nn.BatchNorm2d(channels)
+        factory = {"device": device, "dtype": dtype}
+        _require_sizes(type(self).__name__, channels, shared, large_kernel_size, small_kernel_size)
+        sizes = {"large_kernel_size": large_kernel_size, "small_kernel_size": small_kernel_size}
+        self.channels = channels
+        self.perception = LargeKernelPerception(channels, shared=shared, **sizes, **factory)
+        self.norm = nn.BatchNorm2d(channels, **factory)
 
     def forward(self, x: Float[Tensor, "b c i j"]) -> Float[Tensor, "b c i j"]:
+        require_image(x, self.channels, self)
         return x + self.norm(small_kernel_aggregation(x, self.perception(x)))
 
-
-class _StaticMixer(nn.Module):
-    """The mixer of even blocks: depthwise 3 x 3, depthwise 1 x 1 and identity, then squeeze and excite."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.channels = channels
-        self.square = _conv_bn(channels, channels, 3, groups=channels)
-        self.point = _conv_bn(channels, channels, groups=channels)
-        self.excite = SqueezeExcite(channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        require_image(x, self.channels, "LSBlock")
-        return self.excite(self.square(x) + self.point(x) + x)
+    def extra_repr(self) -> str:
+        return f"{self.channels}"
 
 
-@implements(
-    "lsnet",
-    example=lambda: (LSBlock(4, depth=1, shared=2), torch.randn(3, 4, 6, 5)),
-    exceptions={"gradients": _DEAD},
-    mixes_batch=True,
-)
-class LSBlock(nn.Module):
-    r"""A token mixer, static in even and dynamic in odd blocks, and a channel network.
+@implements("lsnet", example=lambda: (LSStaticMixer(4), torch.randn(3, 4, 6, 5)), mixes_batch=True)
+class LSStaticMixer(nn.Module):
+    r"""The mixer of even blocks, with the same kernels everywhere: small filters, then squeeze and excite.
 
-    .. math:: z = M(x), \qquad y = z + \mathrm{BN}(P_2\, \mathrm{relu}(\mathrm{BN}(P_1 z)))
+    .. math:: y = \mathrm{SE}\bigl(\mathrm{BN}(K_{3 \times 3} * x) + \mathrm{BN}(K_{1 \times 1} * x) + x\bigr)
 
-    M is :class:`LSConv` in odd blocks; in even ones a depthwise 3 x 3 with 1 x 1 and identity branches,
-    followed by squeeze and excite.
+    Both kernels are depthwise.
 
     Args:
         channels: c.
-        depth: place of the block in its stage, from 0.
-        shared: channels that share one kernel in :class:`LSConv`.
-        expansion: width of the channel network in units of c.
+        device: of the parameters.
+        dtype: of the parameters.
 
     Shape: ``(b, c, i, j)`` to the same.
 
     Raises:
-        ValueError: as :class:`LSConv`.
+        ValueError: for channels below 1, or others than built for.
+        TypeError: for channels that are no integer, or an input of another dtype.
+
+    Paper: LSNet: See Large, Focus Small - https://arxiv.org/abs/2503.23135
+
+    >>> LSStaticMixer(4)(torch.randn(2, 4, 8, 8)).shape
+    torch.Size([2, 4, 8, 8])
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        factory = {"device": device, "dtype": dtype}
+        require_positive(type(self).__name__, channels=channels)
+        self.channels = channels
+        self.square = _conv_bn(channels, channels, 3, groups=channels, **factory)
+        self.point = _conv_bn(channels, channels, groups=channels, **factory)
+        # A gate with one hidden unit is easily dead.
+        self.excite = SqueezeExcite(channels, max(4, channels // 4), **factory)
+
+    def forward(self, x: Float[Tensor, "b c i j"]) -> Float[Tensor, "b c i j"]:
+        require_image(x, self.channels, self)
+        return self.excite(self.square(x) + self.point(x) + x)
+
+    def extra_repr(self) -> str:
+        return f"{self.channels}"
+
+
+@implements(
+    "lsnet",
+    example=lambda: (LSBlock(4, shared=2), torch.randn(3, 4, 6, 5)),
+    exceptions={"gradients": _DEAD},
+    mixes_batch=True,
+)
+class LSBlock(nn.Module):
+    r"""A token mixer, dynamic in odd and static in even blocks of a stage, and a channel network.
+
+    .. math:: z = M(x), \qquad y = z + \mathrm{BN}(P_2\, \mathrm{relu}(\mathrm{BN}(P_1 z)))
+
+    M is :class:`LSConv` in odd blocks and :class:`LSStaticMixer` in even ones.
+
+    Args:
+        channels: c.
+        mixer: M, from images to images of the same shape; :class:`LSConv` unless given.
+        shared: channels that share one kernel in the :class:`LSConv` built in.
+        expansion: width of the channel network in units of c.
+        device: of the parameters, except those of your own mixer.
+        dtype: of the parameters, except those of your own mixer.
+
+    Shape: ``(b, c, i, j)`` to the same.
+
+    Raises:
+        ValueError: as :class:`LSConv`, or for an expansion below 1.
+        TypeError: as :class:`LSConv`, or for a mixer that is no module.
 
     Paper: LSNet: See Large, Focus Small - https://arxiv.org/abs/2503.23135
 
     The last normalisation starts at zero, so a new block is its mixer. The attention blocks of the paper's
     last stage are left out.
 
-    >>> type(LSBlock(16, depth=1).mixer).__name__
-    'LSConv'
+    >>> stage = nn.Sequential(LSBlock(16, mixer=LSStaticMixer(16)), LSBlock(16))
+    >>> stage(torch.randn(2, 16, 8, 8)).shape
+    torch.Size([2, 16, 8, 8])
     """
 
-    def __init__(self, channels: int, *, depth: int = 1, shared: int = 8, expansion: int = 2) -> None:
+    def __init__(
+        self,
+        channels: int,
+        *,
+        mixer: nn.Module | None = None,
+        shared: int = 8,
+        expansion: int = 2,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
-        self.mixer = LSConv(channels, shared=shared) if depth % 2 else _StaticMixer(channels)
+        name, factory = type(self).__name__, {"device": device, "dtype": dtype}
+        require_positive(name, channels=channels, shared=shared, expansion=expansion)
+        if mixer is None:
+            _require_sizes(name, channels, shared)
+            mixer = LSConv(channels, shared=shared, **factory)
+        require_module(name, mixer=mixer)
+        self.channels, inner = channels, expansion * channels
+        self.mixer = mixer
         self.channel_network = nn.Sequential(
-            _conv_bn(channels, expansion * channels), nn.ReLU(), _conv_bn(expansion * channels, channels)
+            _conv_bn(channels, inner, **factory), nn.ReLU(), _conv_bn(inner, channels, **factory)
         )
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """The last norm starts at zero."""
         nn.init.zeros_(self.channel_network[2][1].weight)
 
     def forward(self, x: Float[Tensor, "b c i j"]) -> Float[Tensor, "b c i j"]:
+        require_image(x, self.channels, self)
         x = self.mixer(x)
         return x + self.channel_network(x)
+
+    def extra_repr(self) -> str:
+        return f"{self.channels}"

@@ -4,10 +4,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from course_lib.layers.conv._shared import require_image
+from course_lib.layers._shapes import (
+    require_fraction,
+    require_image,
+    require_odd,
+    require_positive,
+    require_sequence,
+)
 from course_lib.registry import implements
-
-__all__ = ["GlobalAveragePoolingHead", "MlpConv2d", "NetworkInNetwork"]
 
 
 @implements("network-in-network", example=lambda: (MlpConv2d(3, (5, 4, 6), 3), torch.randn(2, 3, 5, 7)))
@@ -21,14 +25,17 @@ class MlpConv2d(nn.Sequential):
 
     Args:
         in_channels: c.
-        widths: of the three layers; the last is the number of output channels.
+        dims: channels of the three layers; the last is the number of output channels.
         kernel_size: k, odd; the size of the image is kept.
         activate_last: a ReLU after the third layer too, as in the paper.
+        device: of the parameters.
+        dtype: of the parameters.
 
-    Shape: ``(b, c, i, j)`` to ``(b, widths[-1], i, j)``.
+    Shape: ``(b, c, i, j)`` to ``(b, dims[-1], i, j)``.
 
     Raises:
-        ValueError: for an even kernel or other channels.
+        ValueError: for an even kernel, a size below 1, not three widths, or other channels.
+        TypeError: for a size that is no integer, or an input of another dtype.
 
     Paper: Network In Network - https://arxiv.org/abs/1312.4400
 
@@ -39,25 +46,39 @@ class MlpConv2d(nn.Sequential):
     """
 
     def __init__(
-        self, in_channels: int, widths: tuple[int, int, int], kernel_size: int, *, activate_last: bool = True
+        self,
+        in_channels: int,
+        dims: tuple[int, int, int],
+        kernel_size: int,
+        *,
+        activate_last: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
-        if kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size must be odd to keep the size of the image, got {kernel_size}")
-        first, second, third = widths
+        name, factory = type(self).__name__, {"device": device, "dtype": dtype}
+        require_positive(name, in_channels=in_channels)
+        require_sequence(name, 3, dims=dims)
+        require_positive(name, **{f"dims[{i}]": dim for i, dim in enumerate(dims)})
+        require_odd(name, kernel_size=kernel_size)
+        first, second, third = dims
         super().__init__(
-            nn.Conv2d(in_channels, first, kernel_size, padding=kernel_size // 2),
+            nn.Conv2d(in_channels, first, kernel_size, padding=kernel_size // 2, **factory),
             nn.ReLU(),
-            nn.Conv2d(first, second, 1),
+            nn.Conv2d(first, second, 1, **factory),
             nn.ReLU(),
-            nn.Conv2d(second, third, 1),
+            nn.Conv2d(second, third, 1, **factory),
             nn.ReLU() if activate_last else nn.Identity(),
         )
         self.in_channels = in_channels
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Kaiming's start of the weights, torch's of the biases."""
         for layer in (self[0], self[2], self[4]):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
 
     def forward(self, x: Float[Tensor, "b c i j"]) -> Float[Tensor, "b o i j"]:
-        require_image(x, self.in_channels, "MlpConv2d")
+        require_image(x, self.in_channels, self)
         return super().forward(x)
 
 
@@ -73,7 +94,8 @@ class GlobalAveragePoolingHead(nn.Module):
     Shape: ``(b, k, i, j)`` to ``(b, k)``.
 
     Raises:
-        ValueError: if there is not one map per class.
+        ValueError: for no classes, or if there is not one map per class.
+        TypeError: for a number of classes that is no integer, or maps that are not real.
 
     Paper: Network In Network - https://arxiv.org/abs/1312.4400
 
@@ -83,10 +105,11 @@ class GlobalAveragePoolingHead(nn.Module):
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
+        require_positive(type(self).__name__, num_classes=num_classes)
         self.num_classes = num_classes
 
     def forward(self, x: Float[Tensor, "b k i j"]) -> Float[Tensor, "b k"]:
-        require_image(x, self.num_classes, "GlobalAveragePoolingHead")
+        require_image(x, self.num_classes, self)
         return x.mean((2, 3))
 
     def extra_repr(self) -> str:
@@ -95,7 +118,7 @@ class GlobalAveragePoolingHead(nn.Module):
 
 @implements(
     "network-in-network",
-    example=lambda: (NetworkInNetwork(2, 3, width=4, dropout=0.0), torch.randn(2, 2, 9, 8)),
+    example=lambda: (NetworkInNetwork(2, 3, channels=4, dropout=0.0), torch.randn(2, 2, 9, 8)),
 )
 class NetworkInNetwork(nn.Module):
     r"""Three :class:`MlpConv2d` layers, two poolings, and the average of the class maps.
@@ -107,15 +130,18 @@ class NetworkInNetwork(nn.Module):
     Args:
         in_channels: c.
         num_classes: k.
-        width: of every layer but the last.
+        channels: of every layer but the last.
         kernel_size: of the first layer of each small network.
         dropout: after each pooling.
         activate_last: whether class maps pass a ReLU before they are averaged, as in the paper.
+        device: of the parameters.
+        dtype: of the parameters.
 
     Shape: ``(b, c, i, j)`` to ``(b, k)``.
 
     Raises:
-        ValueError: for other channels.
+        ValueError: for an even kernel, a size below 1, a dropout that is no share, or other channels.
+        TypeError: for an argument of another type, or an input of another dtype.
 
     Paper: Network In Network - https://arxiv.org/abs/1312.4400
 
@@ -130,29 +156,40 @@ class NetworkInNetwork(nn.Module):
         in_channels: int,
         num_classes: int,
         *,
-        width: int = 16,
+        channels: int = 16,
         kernel_size: int = 3,
         dropout: float = 0.5,
         activate_last: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        widths = (width, width, width)
+        name, factory = type(self).__name__, {"device": device, "dtype": dtype}
+        require_positive(name, in_channels=in_channels, num_classes=num_classes, channels=channels)
+        require_odd(name, kernel_size=kernel_size)
+        require_fraction(name, dropout=dropout)
+        self.in_channels, dims = in_channels, (channels, channels, channels)
 
         def pool() -> nn.Module:
             return nn.Sequential(nn.MaxPool2d(3, stride=2, padding=1), nn.Dropout(dropout))
 
         self.trunk = nn.Sequential(
-            MlpConv2d(in_channels, widths, kernel_size),
+            MlpConv2d(in_channels, dims, kernel_size, **factory),
             pool(),
-            MlpConv2d(width, widths, kernel_size),
+            MlpConv2d(channels, dims, kernel_size, **factory),
             pool(),
         )
-        self.last = MlpConv2d(width, (width, width, num_classes), kernel_size, activate_last=activate_last)
+        last = (channels, channels, num_classes)
+        self.last = MlpConv2d(channels, last, kernel_size, activate_last=activate_last, **factory)
         self.head = GlobalAveragePoolingHead(num_classes)
 
     def class_maps(self, x: Float[Tensor, "b c i j"]) -> Float[Tensor, "b k _ _"]:
         """Where in the image each class is seen: the maps whose means are the scores."""
+        require_image(x, self.in_channels, self)
         return self.last(self.trunk(x))
 
     def forward(self, x: Float[Tensor, "b c i j"]) -> Float[Tensor, "b k"]:
         return self.head(self.class_maps(x))
+
+    def extra_repr(self) -> str:
+        return f"{self.in_channels}"

@@ -7,17 +7,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_lib.layers.conv._shared import require_image
+from course_lib.layers._shapes import (
+    layer_name,
+    require_at_least,
+    require_image,
+    require_positive,
+    require_real,
+)
 from course_lib.layers.conv.arithmetic import conv_output_size
 from course_lib.registry import implements
-
-__all__ = [
-    "PyramidConv",
-    "ScaleEqualizingPyramidConv",
-    "deformable_conv2d",
-    "gaussian_pyramid",
-    "integrated_batch_norm",
-]
 
 
 @implements("sepc")
@@ -31,15 +29,16 @@ def gaussian_pyramid(image: Float[Tensor, "b c _ _"], levels: int) -> list[Float
         levels: how many in all.
 
     Raises:
-        ValueError: for fewer than one level, or an image too small to be blurred.
+        ValueError: for fewer than one level, what is no image, or one too small to be blurred.
+        TypeError: for levels that are no integer, or an image that is not real.
 
     Paper: Scale-Equalizing Pyramid Convolution for Object Detection - https://arxiv.org/abs/2005.03101
 
     >>> [tuple(level.shape[2:]) for level in gaussian_pyramid(torch.rand(1, 1, 16, 12), 3)]
     [(16, 12), (8, 6), (4, 3)]
     """
-    if levels < 1:
-        raise ValueError(f"a pyramid has at least one level, got {levels}")
+    require_positive("gaussian_pyramid", levels=levels)
+    require_image(image, None, "gaussian_pyramid", name="image")
     k = image.new_tensor([1, 4, 6, 4, 1]) / 16
     kernel = torch.outer(k, k).expand(image.shape[1], 1, 5, 5)
     pyramid = [image]
@@ -47,8 +46,8 @@ def gaussian_pyramid(image: Float[Tensor, "b c _ _"], levels: int) -> list[Float
         finer = pyramid[-1]
         if min(finer.shape[2:]) < 3:
             raise ValueError(
-                f"level {len(pyramid) - 1} has {tuple(finer.shape[2:])} pixels, too few to blur; "
-                "ask for fewer levels"
+                f"gaussian_pyramid: level {len(pyramid) - 1} has {tuple(finer.shape[2:])} pixels, too few to "
+                "blur; ask for fewer levels"
             )
         padded = F.pad(finer, (2, 2, 2, 2), mode="reflect")
         pyramid.append(F.conv2d(padded, kernel, stride=2, groups=image.shape[1]))
@@ -88,12 +87,15 @@ class PyramidConv(nn.Module):
     Args:
         in_channels: c.
         out_channels: o.
+        device: of the parameters.
+        dtype: of the parameters.
 
     Shape: a list of ``(b, c, i, j)``, finest first, each half the size of the one before (rounded up), to a
     list of the same sizes with o channels.
 
     Raises:
-        ValueError: for other channels, or levels that do not halve.
+        ValueError: for channels below 1, an empty list, other channels, or levels that do not halve.
+        TypeError: for channels that are no integer, what is no list, or an input of another dtype.
 
     Paper: Scale-Equalizing Pyramid Convolution for Object Detection - https://arxiv.org/abs/2005.03101
 
@@ -105,11 +107,26 @@ class PyramidConv(nn.Module):
     [(1, 5, 8, 8), (1, 5, 4, 4), (1, 5, 2, 2)]
     """
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
-        self.in_channels = in_channels
-        self.same, self.coarser = (nn.Conv2d(in_channels, out_channels, 3, padding=1) for _ in range(2))
-        self.finer = nn.Conv2d(in_channels, out_channels, 3, padding=1, stride=2)
+        factory = {"device": device, "dtype": dtype}
+        require_positive(type(self).__name__, in_channels=in_channels, out_channels=out_channels)
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.same, self.coarser = (
+            nn.Conv2d(in_channels, out_channels, 3, padding=1, **factory) for _ in range(2)
+        )
+        self.finer = nn.Conv2d(in_channels, out_channels, 3, padding=1, stride=2, **factory)
+        PyramidConv.reset_parameters(self)  # a subclass has made only this part yet
+
+    def reset_parameters(self) -> None:
+        """Small normal weights, biases zero."""
         for conv in (self.same, self.coarser, self.finer):
             nn.init.normal_(conv.weight, std=0.01)
             nn.init.zeros_(conv.bias)
@@ -131,12 +148,21 @@ class PyramidConv(nn.Module):
         return outputs
 
     def _require_pyramid(self, levels: Sequence[Tensor]) -> None:
+        if not isinstance(levels, (list, tuple)):
+            raise TypeError(f"{layer_name(self)} expects a list of images, got {type(levels).__name__}")
+        if not levels:
+            raise ValueError(f"{layer_name(self)} expects at least one level, got an empty list")
         for level, x in enumerate(levels):
-            require_image(x, self.in_channels, type(self).__name__)
+            require_image(x, self.in_channels, self, name=f"level {level}")
             if level:
                 half = tuple(conv_output_size(n, 3, stride=2, padding=1) for n in levels[level - 1].shape[2:])
                 if x.shape[2:] != half:
-                    raise ValueError(f"level {level} must have {half} pixels, got {tuple(x.shape[2:])}")
+                    raise ValueError(
+                        f"{layer_name(self)} expects level {level} of {half} pixels, got {tuple(x.shape[2:])}"
+                    )
+
+    def extra_repr(self) -> str:
+        return f"{self.in_channels}, {self.out_channels}"
 
 
 @implements("sepc")
@@ -162,7 +188,8 @@ def deformable_conv2d(
         padding: p of the plain convolution.
 
     Raises:
-        ValueError: if the offsets do not fit kernel and output size.
+        ValueError: if the offsets do not fit kernel and output size, or images and kernels do not meet.
+        TypeError: for a number that is no integer, or an input that is not real.
 
     Paper: Scale-Equalizing Pyramid Convolution for Object Detection - https://arxiv.org/abs/2005.03101 (the
     operator is that of https://arxiv.org/abs/1703.06211; order of the offsets as in torchvision)
@@ -172,20 +199,33 @@ def deformable_conv2d(
     >>> torch.allclose(y, F.conv2d(x, weight), atol=1e-5)
     True
     """
+    name = "deformable_conv2d"
+    require_real(weight, name, name="weight")
+    if weight.ndim != 4 or weight.shape[2] != weight.shape[3]:
+        raise ValueError(f"{name} expects weight (o, c, k, k), got shape {tuple(weight.shape)}")
+    require_image(x, weight.shape[1], name)
+    require_positive(name, stride=stride)
+    require_at_least(0, name, padding=padding)
     k, (rows, columns) = weight.shape[2], x.shape[2:]
     grid = tuple(conv_output_size(n, k, stride=stride, padding=padding) for n in (rows, columns))
-    if offset.shape[1:] != (2 * k * k, *grid):
-        raise ValueError(f"offsets must be (b, {2 * k * k}, {grid[0]}, {grid[1]}), got {tuple(offset.shape)}")
-    steps = [stride * torch.arange(n, device=x.device, dtype=x.dtype) - padding for n in grid]
-    tap = torch.arange(k, device=x.device, dtype=x.dtype)
-    shift = offset.unflatten(1, (k, k, 2))  # (b, k, k, 2, i, j)
+    require_real(offset, name, name="offset")
+    if offset.shape != (x.shape[0], 2 * k * k, *grid):
+        raise ValueError(
+            f"{name} expects offset {(x.shape[0], 2 * k * k, *grid)}, got shape {tuple(offset.shape)}"
+        )
+    # Half precision has no place between columns 256 and 258: coordinates are formed in float32.
+    wide = torch.promote_types(torch.promote_types(x.dtype, offset.dtype), torch.float32)
+    steps = [stride * torch.arange(n, device=x.device, dtype=wide) - padding for n in grid]
+    tap = torch.arange(k, device=x.device, dtype=wide)
+    shift = offset.to(wide).unflatten(1, (k, k, 2))  # (b, k, k, 2, i, j)
     row = shift[:, :, :, 0] + tap[:, None, None, None] + steps[0][:, None]
     column = shift[:, :, :, 1] + tap[:, None, None] + steps[1]
     points = torch.stack(
         [(2 * column + 1) / columns - 1, (2 * row + 1) / rows - 1], -1
     )  # grid_sample: x first
-    patches = F.grid_sample(x, points.flatten(1, 3), align_corners=False)  # (b, c, k k i, j)
-    return torch.einsum("bcqij,ocq->boij", patches.unflatten(2, (k * k, -1)), weight.flatten(2))
+    patches = F.grid_sample(x.to(wide), points.flatten(1, 3), align_corners=False)  # (b, c, k k i, j)
+    patches = patches.to(x.dtype).unflatten(2, (k * k, -1))
+    return torch.einsum("bcqij,ocq->boij", patches, weight.flatten(2))
 
 
 @implements(
@@ -206,11 +246,14 @@ class ScaleEqualizingPyramidConv(PyramidConv):
     Args:
         in_channels: c.
         out_channels: o.
+        device: of the parameters.
+        dtype: of the parameters.
 
     Shape: as :class:`PyramidConv`.
 
     Raises:
         ValueError: as :class:`PyramidConv`.
+        TypeError: as :class:`PyramidConv`.
 
     Paper: Scale-Equalizing Pyramid Convolution for Object Detection - https://arxiv.org/abs/2005.03101
 
@@ -219,15 +262,33 @@ class ScaleEqualizingPyramidConv(PyramidConv):
     [(1, 5, 8, 8), (1, 5, 4, 4)]
     """
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__(in_channels, out_channels)
-        self.offsets = nn.ModuleDict()
-        for name in ("same", "coarser", "finer"):
-            stride = getattr(self, name).stride
-            conv = nn.Conv2d(in_channels, 18, 3, padding=1, stride=stride)
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        factory = {"device": device, "dtype": dtype}
+        super().__init__(in_channels, out_channels, **factory)
+        self.offsets = nn.ModuleDict(
+            {
+                name: nn.Conv2d(in_channels, 18, 3, padding=1, stride=getattr(self, name).stride, **factory)
+                for name in ("same", "coarser", "finer")
+            }
+        )
+        self._zero_offsets()
+
+    def reset_parameters(self) -> None:
+        """The start of :class:`PyramidConv`, and no offsets."""
+        super().reset_parameters()
+        self._zero_offsets()
+
+    def _zero_offsets(self) -> None:
+        for conv in self.offsets.values():
             nn.init.zeros_(conv.weight)
             nn.init.zeros_(conv.bias)
-            self.offsets[name] = conv
 
     def _apply_kernel(self, name: str, x: Tensor, level: int) -> Tensor:
         conv: nn.Conv2d = getattr(self, name)

@@ -1,13 +1,17 @@
 """A mixture of dilated kernels for space, and channels that rotate in pairs."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from course_lib.layers.conv._shared import SqueezeExcite, require_image
+from course_lib.layers._images import ChannelScale, SqueezeExcite
+from course_lib.layers._shapes import require_image, require_number, require_positive, require_real
 from course_lib.registry import implements
 
-__all__ = ["SpartanBlock", "SpatialMixer", "WaveChannelMixer", "rotate_channel_pairs"]
+torch.fx.wrap("rotate_channel_pairs")  # it asks images and weights for their shapes
 
 
 @implements("spartan")
@@ -27,7 +31,8 @@ def rotate_channel_pairs(
         weight: real part a and imaginary part b for each pair.
 
     Raises:
-        ValueError: if there is not one weight for every two channels.
+        ValueError: if there is not one weight for every two channels, or for what is no image.
+        TypeError: for images or weights that are not real.
 
     Paper: SpaRTAN: Spatial Reinforcement Token-based Aggregation Network for Visual Recognition -
     https://arxiv.org/abs/2507.10999
@@ -35,17 +40,29 @@ def rotate_channel_pairs(
     >>> rotate_channel_pairs(torch.tensor([1.0, 2.0]).view(1, 2, 1, 1), torch.tensor([[0.0, 1.0]])).flatten()
     tensor([-2.,  1.])
     """
-    if x.shape[1] != 2 * len(weight):
-        raise ValueError(f"{len(weight)} weights turn {2 * len(weight)} channels, got {x.shape[1]}")
+    require_image(x, None, "rotate_channel_pairs")
+    require_real(weight, "rotate_channel_pairs", name="weight")
+    if weight.shape != (x.shape[1] / 2, 2):
+        raise ValueError(
+            f"rotate_channel_pairs expects weight (k, 2), one for every two of {x.shape[1]} channels, got "
+            f"shape {tuple(weight.shape)}"
+        )
     real, imaginary = x.unflatten(1, (-1, 2)).unbind(2)
     a, b = weight[:, 0, None, None], weight[:, 1, None, None]
     return torch.stack([a * real - b * imaginary, b * real + a * imaginary], 2).flatten(1, 2)
 
 
-def _conv(channels: int, *, dilation: int = 1, depthwise: bool, bias: bool = False) -> nn.Conv2d:
+def _conv(
+    channels: int, *, dilation: int = 1, depthwise: bool, bias: bool = False, **factory: Any
+) -> nn.Conv2d:
     """A 3 x 3 kernel that keeps the size; without bias, where batch normalisation would take it away."""
-    groups = channels if depthwise else 1
-    return nn.Conv2d(channels, channels, 3, padding=dilation, dilation=dilation, groups=groups, bias=bias)
+    options = {"padding": dilation, "dilation": dilation, "groups": channels if depthwise else 1}
+    return nn.Conv2d(channels, channels, 3, bias=bias, **options, **factory)
+
+
+def _gate(channels: int, **factory: Any) -> SqueezeExcite:
+    """A gate with one hidden unit is easily dead: at least four."""
+    return SqueezeExcite(channels, max(4, channels // 4), **factory)
 
 
 @implements("spartan", example=lambda: (SpatialMixer(8), torch.randn(3, 8, 5, 6)), mixes_batch=True)
@@ -61,11 +78,14 @@ class SpatialMixer(nn.Module):
     Args:
         channels: c, even; the branches have half of it each.
         depthwise: one kernel per channel, as in late stages of the network.
+        device: of the parameters.
+        dtype: of the parameters.
 
     Shape: ``(b, c, i, j)`` to the same.
 
     Raises:
-        ValueError: for an odd number of channels, or others than built for.
+        ValueError: for a number of channels that is odd or below 1, or others than built for.
+        TypeError: for channels that are no integer, or an input of another dtype.
 
     Paper: SpaRTAN: Spatial Reinforcement Token-based Aggregation Network for Visual Recognition -
     https://arxiv.org/abs/2507.10999 (the details follow the authors' code)
@@ -74,32 +94,53 @@ class SpatialMixer(nn.Module):
     torch.Size([2, 8, 5, 5])
     """
 
-    def __init__(self, channels: int, *, depthwise: bool = False) -> None:
+    def __init__(
+        self,
+        channels: int,
+        *,
+        depthwise: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
-        if channels % 2:
-            raise ValueError(f"two branches share the channels, got {channels}; make it even")
-        half = channels // 2
-        self.channels = channels
-        self.reduce = nn.Conv2d(channels, half, 1)
-        self.contrast = nn.Parameter(torch.full((half, 1, 1), 1e-5))
-        self.high = nn.Sequential(_conv(half, depthwise=depthwise), nn.BatchNorm2d(half), nn.GELU())
+        factory = {"device": device, "dtype": dtype}
+        _require_even(type(self).__name__, channels)
+        self.channels, half = channels, channels // 2
+        self.reduce = nn.Conv2d(channels, half, 1, **factory)
+        self.contrast = nn.Parameter(torch.empty(half, 1, 1, **factory))
+        conv = {"depthwise": depthwise, **factory}
+        self.high = nn.Sequential(_conv(half, **conv), nn.BatchNorm2d(half, **factory), nn.GELU())
         self.low = nn.Sequential(
-            _conv(half, dilation=2, depthwise=depthwise, bias=True),
-            _conv(half, dilation=2, depthwise=depthwise),
-            nn.BatchNorm2d(half),
+            _conv(half, dilation=2, bias=True, **conv),
+            _conv(half, dilation=2, **conv),
+            nn.BatchNorm2d(half, **factory),
             nn.GELU(),
         )
-        self.excite_high, self.excite_low = (SqueezeExcite(half) for _ in range(2))
-        self.out = nn.Conv2d(channels, channels, 1)
+        self.excite_high, self.excite_low = (_gate(half, **factory) for _ in range(2))
+        self.out = nn.Conv2d(channels, channels, 1, **factory)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Hardly any contrast at first; the layers have starts of their own."""
+        nn.init.constant_(self.contrast, 1e-5)
 
     def sharpen(self, u: Float[Tensor, "b c i j"]) -> Float[Tensor, "b c i j"]:
         """Move every map away from its mean (contrast above 0) or towards it (below)."""
         return u + self.contrast * (u - u.mean((2, 3), keepdim=True))
 
     def forward(self, x: Float[Tensor, "b c i j"]) -> Float[Tensor, "b c i j"]:
-        require_image(x, self.channels, "SpatialMixer")
+        require_image(x, self.channels, self)
         u = self.sharpen(self.reduce(x))
         return self.out(torch.cat([self.excite_high(self.high(u)), self.excite_low(self.low(u))], 1))
+
+    def extra_repr(self) -> str:
+        return f"{self.channels}"
+
+
+def _require_even(layer: str, channels: int) -> None:
+    require_positive(layer, channels=channels)
+    if channels % 2:
+        raise ValueError(f"{layer}: channels must be even, since two branches share them; got {channels}")
 
 
 @implements("spartan", example=lambda: (WaveChannelMixer(6), torch.randn(3, 6, 5, 4)), mixes_batch=True)
@@ -115,11 +156,14 @@ class WaveChannelMixer(nn.Module):
     Args:
         channels: c.
         expansion: width between P1 and P3 in units of c.
+        device: of the parameters.
+        dtype: of the parameters.
 
     Shape: ``(b, c, i, j)`` to the same.
 
     Raises:
-        ValueError: if the inner width is odd, or for other channels.
+        ValueError: if the inner width is odd, for a size below 1, or for other channels.
+        TypeError: for a size that is no integer, or an input of another dtype.
 
     Paper: SpaRTAN: Spatial Reinforcement Token-based Aggregation Network for Visual Recognition -
     https://arxiv.org/abs/2507.10999
@@ -132,30 +176,71 @@ class WaveChannelMixer(nn.Module):
     torch.Size([6, 2])
     """
 
-    def __init__(self, channels: int, *, expansion: int = 2) -> None:
+    def __init__(
+        self,
+        channels: int,
+        *,
+        expansion: int = 2,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
-        inner = expansion * channels
-        if inner % 2:
-            raise ValueError(
-                f"channels turn in pairs, but the inner width {inner} is odd; change the expansion"
-            )
-        self.channels = channels
-        self.token, self.amplitude = nn.Conv2d(channels, inner, 1), nn.Conv2d(channels, inner, 1)
-        self.rotation = nn.Parameter(torch.randn(inner // 2, 2))
-        self.mix = nn.Sequential(_conv(inner, depthwise=True), nn.BatchNorm2d(inner), nn.GELU())
-        self.excite = SqueezeExcite(inner)
-        self.out = nn.Conv2d(inner, channels, 1)
+        factory = {"device": device, "dtype": dtype}
+        _require_pairs(type(self).__name__, channels, expansion)
+        self.channels, inner = channels, expansion * channels
+        self.token, self.amplitude = (nn.Conv2d(channels, inner, 1, **factory) for _ in range(2))
+        self.rotation = nn.Parameter(torch.empty(inner // 2, 2, **factory))
+        self.reset_parameters()
+        self.mix = nn.Sequential(
+            _conv(inner, depthwise=True, **factory), nn.BatchNorm2d(inner, **factory), nn.GELU()
+        )
+        self.excite = _gate(inner, **factory)
+        self.out = nn.Conv2d(inner, channels, 1, **factory)
+
+    def reset_parameters(self) -> None:
+        """Random rotations; the layers have starts of their own."""
+        nn.init.normal_(self.rotation)
 
     def forward(self, x: Float[Tensor, "b c i j"]) -> Float[Tensor, "b c i j"]:
-        require_image(x, self.channels, "WaveChannelMixer")
-        product = nn.functional.gelu(self.token(x)) * self.amplitude(x)
+        require_image(x, self.channels, self)
+        # The product is a square of the input, which leaves half precision until the norm brings it back.
+        own = self._parameters["rotation"].dtype  # so, a traced layer knows it too
+        wide = torch.promote_types(own, torch.float32)
+        product = F.gelu(self.token(x)).to(wide) * self.amplitude(x).to(wide)
         strongest = x.argmax(1, keepdim=True)
         features = product + product.gather(1, strongest)
-        return self.out(self.excite(self.mix(rotate_channel_pairs(features, self.rotation))))
+        mixed = self._mix_wide(rotate_channel_pairs(features, self.rotation.to(wide)), own)
+        return self.out(self.excite(mixed.to(own)))
+
+    def _mix_wide(self, features: Tensor, own: torch.dtype) -> Tensor:
+        """Filter, normalise and activate in the numbers of the features, which may be wider than our own."""
+        device = self._parameters["rotation"].device.type
+        with torch.autocast("cpu" if device == "meta" else device, enabled=False):
+            if own not in (torch.float16, torch.bfloat16):
+                return self.mix(features)
+            conv, norm, activation = self.mix
+            state = dict([*norm.named_parameters(), *norm.named_buffers()])
+            state = {n: t.to(features.dtype) if t.is_floating_point() else t for n, t in state.items()}
+            filtered = F.conv2d(features, conv.weight.to(features.dtype), padding=1, groups=conv.groups)
+            normed = torch.func.functional_call(norm, state, (filtered,))
+            norm.running_mean.copy_(state["running_mean"])
+            norm.running_var.copy_(state["running_var"])
+            return activation(normed)
+
+    def extra_repr(self) -> str:
+        return f"{self.channels}"
+
+
+def _require_pairs(layer: str, channels: int, expansion: int) -> None:
+    require_positive(layer, channels=channels, expansion=expansion)
+    if expansion * channels % 2:
+        raise ValueError(
+            f"{layer}: expansion={expansion} times channels={channels} must be even: channels turn in pairs"
+        )
 
 
 @implements(
-    "spartan", example=lambda: (SpartanBlock(8, scale=0.5), torch.randn(3, 8, 5, 6)), mixes_batch=True
+    "spartan", example=lambda: (SpartanBlock(8, layer_scale=0.5), torch.randn(3, 8, 5, 6)), mixes_batch=True
 )
 class SpartanBlock(nn.Module):
     r"""Space, then channels, each normalised, scaled and added.
@@ -169,36 +254,54 @@ class SpartanBlock(nn.Module):
         channels: c, even.
         expansion: of the channel mixer.
         depthwise: kernels of the spatial mixer, see :class:`SpatialMixer`.
-        scale: where both layer scales start.
+        layer_scale: where both layer scales start.
+        device: of the parameters.
+        dtype: of the parameters.
 
     Shape: ``(b, c, i, j)`` to the same.
 
     Raises:
-        ValueError: for an odd number of channels, or others than built for.
+        ValueError: for a number of channels that is odd or below 1, an expansion below 1, a layer scale that
+            is not finite, or other channels than built for.
+        TypeError: for an argument of another type, or an input of another dtype.
 
     Paper: SpaRTAN: Spatial Reinforcement Token-based Aggregation Network for Visual Recognition -
     https://arxiv.org/abs/2507.10999
 
-    Short trainings need a larger scale than the 1e-5 of the authors' code.
+    Short trainings need a larger layer scale than the 1e-5 of the authors' code.
 
     >>> x = torch.randn(2, 8, 5, 5)
-    >>> torch.equal(SpartanBlock(8, scale=0.0)(x), x)
+    >>> torch.equal(SpartanBlock(8, layer_scale=0.0)(x), x)
     True
     """
 
     def __init__(
-        self, channels: int, *, expansion: int = 2, depthwise: bool = False, scale: float = 1e-5
+        self,
+        channels: int,
+        *,
+        expansion: int = 2,
+        depthwise: bool = False,
+        layer_scale: float = 1e-5,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        name, factory = type(self).__name__, {"device": device, "dtype": dtype}
+        _require_even(name, channels)
+        _require_pairs(name, channels, expansion)
+        require_number(name, layer_scale=layer_scale)
         self.channels = channels
-        self.space_norm, self.channel_norm = (nn.GroupNorm(1, channels) for _ in range(2))
-        self.space = SpatialMixer(channels, depthwise=depthwise)
-        self.channel = WaveChannelMixer(channels, expansion=expansion)
+        self.space_norm, self.channel_norm = (nn.GroupNorm(1, channels, **factory) for _ in range(2))
+        self.space = SpatialMixer(channels, depthwise=depthwise, **factory)
+        self.channel = WaveChannelMixer(channels, expansion=expansion, **factory)
         self.space_scale, self.channel_scale = (
-            nn.Parameter(torch.full((channels, 1, 1), float(scale))) for _ in range(2)
+            ChannelScale(channels, layer_scale, **factory) for _ in range(2)
         )
 
     def forward(self, x: Float[Tensor, "b c i j"]) -> Float[Tensor, "b c i j"]:
-        require_image(x, self.channels, "SpartanBlock")
-        x = x + self.space_scale * self.space(self.space_norm(x))
-        return x + self.channel_scale * self.channel(self.channel_norm(x))
+        require_image(x, self.channels, self)
+        x = x + self.space_scale(self.space(self.space_norm(x)))
+        return x + self.channel_scale(self.channel(self.channel_norm(x)))
+
+    def extra_repr(self) -> str:
+        return f"{self.channels}"

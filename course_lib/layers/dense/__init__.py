@@ -5,62 +5,29 @@ One file per paper. Letters in shapes: b batch, d width, e edges of a span, k cl
 :mod:`course_lib.training.validation`.
 """
 
-from course_lib.layers.dense.hinge import SquaredHingeLoss, squared_hinge_loss
-from course_lib.layers.dense.mlp import InvertedBottleneckBlock, InvertedBottleneckMLP
-from course_lib.layers.dense.neural_types import (
-    AxisType,
-    ElementType,
-    NeuralType,
-    NeuralTypeComparison,
-    NeuralTypeError,
-    typecheck,
-    typecheck_disabled,
-)
-from course_lib.layers.dense.signatures import (
-    IOSignature,
-    SizeMap,
-    forward_compatible,
-    generate_type_equivalent,
-    io_signature,
-    type_equivalent,
-)
-from course_lib.layers.dense.spans import (
-    ParametricSpan,
-    SpanLegs,
-    bias_span,
-    conv1d_span,
-    conv2d_span,
-    dense_span,
-    pooling_span,
-    span_apply,
-    span_matrix,
-)
-
-__all__ = [
-    "ParametricSpan",
-    "SpanLegs",
-    "span_apply",
-    "span_matrix",
-    "dense_span",
-    "conv1d_span",
-    "conv2d_span",
-    "pooling_span",
-    "bias_span",
-    "IOSignature",
-    "SizeMap",
-    "io_signature",
-    "type_equivalent",
-    "forward_compatible",
-    "generate_type_equivalent",
-    "NeuralType",
-    "AxisType",
-    "ElementType",
-    "NeuralTypeComparison",
-    "NeuralTypeError",
-    "typecheck",
-    "typecheck_disabled",
-    "squared_hinge_loss",
-    "SquaredHingeLoss",
-    "InvertedBottleneckBlock",
-    "InvertedBottleneckMLP",
-]
+from course_lib.layers.dense.hinge import SquaredHingeLoss as SquaredHingeLoss
+from course_lib.layers.dense.hinge import squared_hinge_loss as squared_hinge_loss
+from course_lib.layers.dense.mlp import InvertedBottleneckBlock as InvertedBottleneckBlock
+from course_lib.layers.dense.mlp import InvertedBottleneckMLP as InvertedBottleneckMLP
+from course_lib.layers.dense.neural_types import AxisType as AxisType
+from course_lib.layers.dense.neural_types import ElementType as ElementType
+from course_lib.layers.dense.neural_types import NeuralType as NeuralType
+from course_lib.layers.dense.neural_types import NeuralTypeComparison as NeuralTypeComparison
+from course_lib.layers.dense.neural_types import NeuralTypeError as NeuralTypeError
+from course_lib.layers.dense.neural_types import typecheck as typecheck
+from course_lib.layers.dense.neural_types import typecheck_disabled as typecheck_disabled
+from course_lib.layers.dense.signatures import IOSignature as IOSignature
+from course_lib.layers.dense.signatures import SizeMap as SizeMap
+from course_lib.layers.dense.signatures import forward_compatible as forward_compatible
+from course_lib.layers.dense.signatures import generate_type_equivalent as generate_type_equivalent
+from course_lib.layers.dense.signatures import io_signature as io_signature
+from course_lib.layers.dense.signatures import type_equivalent as type_equivalent
+from course_lib.layers.dense.spans import ParametricSpan as ParametricSpan
+from course_lib.layers.dense.spans import SpanLegs as SpanLegs
+from course_lib.layers.dense.spans import bias_span as bias_span
+from course_lib.layers.dense.spans import conv1d_span as conv1d_span
+from course_lib.layers.dense.spans import conv2d_span as conv2d_span
+from course_lib.layers.dense.spans import dense_span as dense_span
+from course_lib.layers.dense.spans import pooling_span as pooling_span
+from course_lib.layers.dense.spans import span_apply as span_apply
+from course_lib.layers.dense.spans import span_matrix as span_matrix

@@ -4,9 +4,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from course_lib.layers._shapes import require_number, require_real
 from course_lib.registry import implements
-
-__all__ = ["SquaredHingeLoss", "squared_hinge_loss"]
 
 
 @implements("cnn-svm")
@@ -31,7 +30,8 @@ def squared_hinge_loss(
     Shape: ``(b, k)``, ``(b,)`` and ``(k, d)`` to a scalar.
 
     Raises:
-        ValueError: for scores of another shape or a class that has no score.
+        ValueError: for scores or classes of another shape, or a class that has no score.
+        TypeError: for scores that are no real numbers, or classes that are no integers.
 
     Paper: An Architecture Combining Convolutional Neural Network (CNN) and Support Vector Machine (SVM) for
     Image Classification - https://arxiv.org/abs/1712.03541
@@ -43,15 +43,21 @@ def squared_hinge_loss(
     >>> squared_hinge_loss(torch.tensor([[2.0, -0.5, 0.0]]), torch.tensor([0]))
     tensor(1.2500)
     """
+    require_real(scores, "squared_hinge_loss", name="scores")
+    if target.dtype != torch.int64:
+        raise TypeError(f"squared_hinge_loss expects classes of torch.int64, got {target.dtype}")
     if scores.ndim != 2 or target.shape != scores.shape[:1]:
         raise ValueError(
-            f"expected scores (b, k) and classes (b,), got {tuple(scores.shape)} and {tuple(target.shape)}"
+            f"squared_hinge_loss expects scores (b, k) and classes (b,), got {tuple(scores.shape)} and "
+            f"{tuple(target.shape)}"
         )
-    if target.numel() and (target.min() < 0 or target.max() >= scores.shape[1]):
+    try:
+        sign = torch.full_like(scores, -1.0).scatter(1, target[:, None], 1.0)
+    except RuntimeError as error:  # no look at the values before: it would stop a GPU
         raise ValueError(
-            f"{scores.shape[1]} scores, but the classes go from {target.min()} to {target.max()}"
-        )
-    sign = torch.full_like(scores, -1.0).scatter(1, target[:, None], 1.0)
+            f"squared_hinge_loss: {scores.shape[1]} scores, but the classes go from {target.min()} to "
+            f"{target.max()}"
+        ) from error
     loss = c * (1 - sign * scores).clamp(min=0).square().sum()
     if weight is not None:
         loss = loss + weight.square().sum()
@@ -70,7 +76,8 @@ class SquaredHingeLoss(nn.Module):
     Shape: scores ``(b, k)``, classes ``(b,)`` and, if it is to count, W ``(k, d)`` to a scalar.
 
     Raises:
-        ValueError: unless C is positive.
+        ValueError: unless C is positive; and as the function does.
+        TypeError: for an argument or an input of another type.
 
     Paper: An Architecture Combining Convolutional Neural Network (CNN) and Support Vector Machine (SVM) for
     Image Classification - https://arxiv.org/abs/1712.03541
@@ -81,8 +88,7 @@ class SquaredHingeLoss(nn.Module):
 
     def __init__(self, *, c: float = 1.0) -> None:
         super().__init__()
-        if c <= 0:
-            raise ValueError(f"c must be positive, got {c}; a smaller c means a wider margin")
+        require_number(type(self).__name__, 0, open_low=True, c=c)
         self.c = c
 
     def forward(

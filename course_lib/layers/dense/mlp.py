@@ -1,14 +1,21 @@
 """A deep network of dense layers only: inverted bottlenecks with norm and skip."""
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.fx import Proxy
 from torch.nn import functional as F
 
-from course_lib.layers._shapes import require_width
+from course_lib.layers._shapes import (
+    layer_name,
+    require_at_least,
+    require_positive,
+    require_real,
+    require_width,
+)
 from course_lib.registry import implements
-
-__all__ = ["InvertedBottleneckBlock", "InvertedBottleneckMLP"]
 
 
 @implements("scaling-mlps", example=lambda: (InvertedBottleneckBlock(6, expansion=2), torch.randn(3, 6)))
@@ -21,11 +28,13 @@ class InvertedBottleneckBlock(nn.Module):
     Args:
         dim: width m of the stream.
         expansion: k, how much wider the inside is.
+        device, dtype: of the parameters, as in torch.
 
     Shape: ``(*b, d)`` to ``(*b, d)``.
 
     Raises:
-        ValueError: if the last axis is not ``dim`` wide.
+        ValueError: for a size below 1, or if the last axis is not ``dim`` wide.
+        TypeError: for arguments and inputs of another type.
 
     Paper: Scaling MLPs: A Tale of Inductive Bias - https://arxiv.org/abs/2306.13575
 
@@ -34,15 +43,24 @@ class InvertedBottleneckBlock(nn.Module):
     2160
     """
 
-    def __init__(self, dim: int, *, expansion: int = 4) -> None:
+    def __init__(
+        self,
+        dim: int,
+        *,
+        expansion: int = 4,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
+        require_positive(type(self).__name__, dim=dim, expansion=expansion)
+        factory = {"device": device, "dtype": dtype}
         self.dim, self.expansion = dim, expansion
-        self.norm = nn.LayerNorm(dim)
-        self.expand = nn.Linear(dim, expansion * dim)
-        self.contract = nn.Linear(expansion * dim, dim)
+        self.norm = nn.LayerNorm(dim, **factory)
+        self.expand = nn.Linear(dim, expansion * dim, **factory)
+        self.contract = nn.Linear(expansion * dim, dim, **factory)
 
     def forward(self, z: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
-        require_width(z, self.dim, f"InvertedBottleneckBlock({self.dim})")
+        require_width(z, self.dim, self)
         return z + self.contract(F.gelu(self.expand(self.norm(z))))
 
     def extra_repr(self) -> str:
@@ -66,11 +84,13 @@ class InvertedBottleneckMLP(nn.Module):
         dim: width m of the stream.
         depth: number L of blocks.
         expansion: k of every block.
+        device, dtype: of the parameters, as in torch.
 
     Shape: ``(b, *sizes)`` to ``(b, num_classes)``.
 
     Raises:
-        ValueError: if the input has another number of values.
+        ValueError: for a size below 1, or if the input has another number of values.
+        TypeError: for arguments and inputs of another type.
 
     Paper: Scaling MLPs: A Tale of Inductive Bias - https://arxiv.org/abs/2306.13575
 
@@ -82,18 +102,38 @@ class InvertedBottleneckMLP(nn.Module):
     """
 
     def __init__(
-        self, in_features: int, num_classes: int, *, dim: int, depth: int, expansion: int = 4
+        self,
+        in_features: int,
+        num_classes: int,
+        *,
+        dim: int,
+        depth: int,
+        expansion: int = 4,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        name = type(self).__name__
+        require_positive(name, in_features=in_features, num_classes=num_classes)
+        require_positive(name, dim=dim, expansion=expansion)
+        require_at_least(0, name, depth=depth)
+        factory = {"device": device, "dtype": dtype}
         self.in_features = in_features
-        self.embed = nn.Linear(in_features, dim)
+        self.embed = nn.Linear(in_features, dim, **factory)
         self.blocks = nn.Sequential(
-            *(InvertedBottleneckBlock(dim, expansion=expansion) for _ in range(depth))
+            *(InvertedBottleneckBlock(dim, expansion=expansion, **factory) for _ in range(depth))
         )
-        self.norm = nn.LayerNorm(dim)
-        self.out = nn.Linear(dim, num_classes)
+        self.norm = nn.LayerNorm(dim, **factory)
+        self.out = nn.Linear(dim, num_classes, **factory)
 
     def forward(self, x: Float[Tensor, "b ..."]) -> Float[Tensor, "b k"]:
-        x = x.flatten(1)
-        require_width(x, self.in_features, f"InvertedBottleneckMLP({self.in_features}, ...), flattened,")
-        return self.out(self.norm(self.blocks(self.embed(x))))
+        require_real(x, self)
+        if not isinstance(x, Proxy) and (x.ndim < 2 or math.prod(x.shape[1:]) != self.in_features):
+            raise ValueError(
+                f"{layer_name(self)} expects x (b, ...) with {self.in_features} values in each row, "
+                f"got shape {tuple(x.shape)}; build the layer for your rows"
+            )
+        return self.out(self.norm(self.blocks(self.embed(x.flatten(1)))))
+
+    def extra_repr(self) -> str:
+        return f"{self.in_features}"

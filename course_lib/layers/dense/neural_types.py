@@ -11,17 +11,8 @@ from typing import Any
 
 from torch import Tensor
 
+from course_lib.layers._shapes import require_at_least, require_one_of
 from course_lib.registry import implements
-
-__all__ = [
-    "AxisType",
-    "ElementType",
-    "NeuralType",
-    "NeuralTypeComparison",
-    "NeuralTypeError",
-    "typecheck",
-    "typecheck_disabled",
-]
 
 _KINDS = ("batch", "time", "dimension", "channel", "width", "height", "any")
 _enabled: ContextVar[bool] = ContextVar("typecheck", default=True)
@@ -53,7 +44,8 @@ class AxisType:
         size: its length, if that is part of the type.
 
     Raises:
-        ValueError: for an unknown kind.
+        ValueError: for an unknown kind, or a size below 0.
+        TypeError: for a size that is no integer.
 
     Paper: NeMo: a toolkit for building AI applications using Neural Modules - https://arxiv.org/abs/1909.09577
 
@@ -67,8 +59,9 @@ class AxisType:
     size: int | None = None
 
     def __post_init__(self) -> None:
-        if self.kind not in _KINDS:
-            raise ValueError(f"an axis is one of {', '.join(_KINDS)}, got {self.kind!r}")
+        require_one_of("AxisType", _KINDS, kind=self.kind)
+        if self.size is not None:
+            require_at_least(0, "AxisType", size=self.size)
 
     def matches(self, other: "AxisType") -> bool:
         """Whether the kinds agree; the sizes are compared by :class:`NeuralType`.

@@ -5,16 +5,8 @@ from itertools import product
 
 from torch import nn
 
+from course_lib.layers._shapes import require_at_least, require_integer, require_positive
 from course_lib.registry import implements
-
-__all__ = [
-    "IOSignature",
-    "SizeMap",
-    "forward_compatible",
-    "generate_type_equivalent",
-    "io_signature",
-    "type_equivalent",
-]
 
 # Modules that give back the shape they get, whatever it is.
 _SHAPELESS = (
@@ -40,7 +32,8 @@ class SizeMap:
         min_size: smallest length that the layer, and every layer inside it, can take.
 
     Raises:
-        ValueError: when called with a length below ``min_size``.
+        ValueError: for a stride or a smallest length below 1; when called with a length below ``min_size``.
+        TypeError: for anything but integers.
 
     Paper: NeuralArTS: Structuring Neural Architecture Search with Type Theory -
     https://arxiv.org/abs/2110.08710
@@ -56,6 +49,10 @@ class SizeMap:
     stride: int
     offset: int
     min_size: int = 1
+
+    def __post_init__(self) -> None:
+        require_positive("SizeMap", stride=self.stride, min_size=self.min_size)
+        require_integer("SizeMap", offset=self.offset)
 
     def __call__(self, n: int) -> int:
         if n < self.min_size:
@@ -256,6 +253,9 @@ def generate_type_equivalent(
         dilations: d to consider.
         max_padding: largest p to consider.
 
+    Raises:
+        ValueError: for kernels or dilations below 1, or a padding below 0.
+
     Returns: for each, the arguments ``kernel_size``, ``stride``, ``padding`` and ``dilation``.
 
     Paper: NeuralArTS: Structuring Neural Architecture Search with Type Theory -
@@ -265,6 +265,10 @@ def generate_type_equivalent(
     >>> [tuple(c.values()) for c in generate_type_equivalent(same, kernel_sizes=(1, 2, 3), dilations=(1, 2))]
     [(1, 1, 0, 1), (1, 1, 0, 2), (2, 1, 1, 2), (3, 1, 1, 1), (3, 1, 2, 2)]
     """
+    name = "generate_type_equivalent"
+    require_at_least(0, name, max_padding=max_padding)
+    for k, d in product(kernel_sizes, dilations):
+        require_positive(name, kernel_sizes=k, dilations=d)
     found = []
     for k, d in product(kernel_sizes, dilations):
         padding, odd = divmod(target.offset + 1 + d * (k - 1), 2)

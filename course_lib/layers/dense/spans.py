@@ -7,20 +7,15 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from course_lib.layers._shapes import require_width
+from course_lib.layers._shapes import (
+    require_at_least,
+    require_divides,
+    require_pair,
+    require_positive,
+    require_sequence,
+    require_width,
+)
 from course_lib.registry import implements
-
-__all__ = [
-    "ParametricSpan",
-    "SpanLegs",
-    "bias_span",
-    "conv1d_span",
-    "conv2d_span",
-    "dense_span",
-    "pooling_span",
-    "span_apply",
-    "span_matrix",
-]
 
 _LEGS = ("source", "target", "weight")
 
@@ -39,7 +34,8 @@ class SpanLegs:
         weight: p, the weight that each edge uses.
 
     Raises:
-        ValueError: if the legs differ in length or an index lies outside its set.
+        ValueError: if the legs differ in length, an index lies outside its set, or a leg is on "meta".
+        TypeError: for legs that are no tensors of integers.
 
     Paper: Neural network layers as parametric spans - https://arxiv.org/abs/2208.00809
 
@@ -57,14 +53,23 @@ class SpanLegs:
     weight: Int64[Tensor, "_e"]
 
     def __post_init__(self) -> None:
+        require_sequence("SpanLegs", 3, sizes=self.sizes)
+        require_at_least(0, "SpanLegs", **{f"sizes[{i}]": size for i, size in enumerate(self.sizes)})
+        for leg in _LEGS:
+            seen = getattr(self, leg)
+            if not isinstance(seen, Tensor) or seen.dtype != torch.int64 or seen.ndim != 1:
+                raise TypeError(f"SpanLegs: {leg} must be a vector of torch.int64, got {seen!r}")
+            if seen.is_meta:
+                raise ValueError(f"SpanLegs: {leg} is on 'meta' and holds no numbers; make it on 'cpu'")
         lengths = [len(getattr(self, leg)) for leg in _LEGS]
         if len(set(lengths)) > 1:
-            raise ValueError(f"the legs need one entry per edge, got lengths {lengths}")
+            raise ValueError(f"SpanLegs: the legs need one entry per edge, got lengths {lengths}")
         for leg, size in zip(_LEGS, self.sizes, strict=True):
             indices = getattr(self, leg)
             if indices.numel() and (indices.min() < 0 or indices.max() >= size):
                 raise ValueError(
-                    f"leg {leg!r} goes from {indices.min()} to {indices.max()}, its set has {size} elements"
+                    f"SpanLegs: leg {leg!r} goes from {indices.min()} to {indices.max()}, its set has "
+                    f"{size} elements"
                 )
 
     @property
@@ -127,7 +132,7 @@ def span_apply(
     """
     inputs, outputs, weights = legs.sizes
     require_width(x, inputs, f"span_apply({legs})")
-    require_width(weight, weights, f"the weight of span_apply({legs})")
+    require_width(weight, weights, f"span_apply({legs})", name="weight")
     return _pull_multiply_push(x, weight, legs.source, legs.target, legs.weight, outputs)
 
 
@@ -141,6 +146,9 @@ def span_matrix(legs: SpanLegs, weight: Float[Tensor, "p"]) -> Float[Tensor, "o 
         legs: the three maps.
         weight: w.
 
+    Raises:
+        ValueError: if there are more or fewer weights than the legs have.
+
     Paper: Neural network layers as parametric spans - https://arxiv.org/abs/2208.00809
 
     >>> span_matrix(conv1d_span(4, 1, 1, 2), torch.tensor([1.0, 2.0]))
@@ -148,7 +156,8 @@ def span_matrix(legs: SpanLegs, weight: Float[Tensor, "p"]) -> Float[Tensor, "o 
             [0., 1., 2., 0.],
             [0., 0., 1., 2.]])
     """
-    inputs, outputs, _ = legs.sizes
+    inputs, outputs, weights = legs.sizes
+    require_width(weight, weights, f"span_matrix({legs})", name="weight")
     matrix = weight.new_zeros(outputs, inputs)
     return matrix.index_put((legs.target, legs.source), weight[legs.weight], accumulate=True)
 
@@ -163,6 +172,9 @@ def dense_span(in_features: int, out_features: int) -> SpanLegs:
         in_features: number of inputs.
         out_features: number of outputs.
 
+    Raises:
+        ValueError: for a number below 1.
+
     Paper: Neural network layers as parametric spans - https://arxiv.org/abs/2208.00809
 
     The weights are in the order of ``torch.nn.Linear(...).weight.flatten()``.
@@ -170,7 +182,8 @@ def dense_span(in_features: int, out_features: int) -> SpanLegs:
     >>> dense_span(3, 2).source
     tensor([0, 1, 2, 0, 1, 2])
     """
-    edge = torch.arange(in_features * out_features)
+    require_positive("dense_span", in_features=in_features, out_features=out_features)
+    edge = torch.arange(in_features * out_features, device="cpu")  # also where modules are built on "meta"
     sizes = (in_features, out_features, in_features * out_features)
     return SpanLegs(sizes, edge % in_features, edge // in_features, edge)
 
@@ -203,7 +216,7 @@ def conv1d_span(
         groups: channels fall into so many groups without edges between them.
 
     Raises:
-        ValueError: if the channels do not fall into groups or the kernel does not fit.
+        ValueError: for a size below 1, if the groups do not divide the channels, or the kernel does not fit.
 
     Paper: Neural network layers as parametric spans - https://arxiv.org/abs/2208.00809
 
@@ -212,12 +225,15 @@ def conv1d_span(
     >>> conv1d_span(5, 1, 1, 3, padding=1)
     SpanLegs(5 inputs, 5 outputs, 3 weights, 13 edges)
     """
-    return _conv_span((length,), in_channels, out_channels, (kernel_size,), stride, padding, dilation, groups)
+    name = "conv1d_span"
+    require_positive(name, length=length, kernel_size=kernel_size)
+    size, kernel = (length,), (kernel_size,)
+    return _conv_span(name, size, in_channels, out_channels, kernel, stride, padding, dilation, groups)
 
 
 @implements("parametric-spans")
 def conv2d_span(
-    size: tuple[int, int],
+    image_size: tuple[int, int],
     in_channels: int,
     out_channels: int,
     kernel_size: tuple[int, int],
@@ -232,7 +248,7 @@ def conv2d_span(
     .. math:: s(j, k)_a = \text{stride}\cdot j_a + \text{dilation}\cdot k_a - \text{padding}, \qquad a = 1, 2
 
     Args:
-        size: rows and columns of the input.
+        image_size: rows and columns of the input.
         in_channels: channels of the input.
         out_channels: channels of the output.
         kernel_size: rows and columns of the kernel.
@@ -242,7 +258,7 @@ def conv2d_span(
         groups: channels fall into so many groups without edges between them.
 
     Raises:
-        ValueError: if the channels do not fall into groups or the kernel does not fit.
+        ValueError: for a size below 1, if the groups do not divide the channels, or the kernel does not fit.
 
     Paper: Neural network layers as parametric spans - https://arxiv.org/abs/2208.00809
 
@@ -251,7 +267,10 @@ def conv2d_span(
     >>> conv2d_span((8, 8), 1, 1, (3, 3)).sharing
     36.0
     """
-    return _conv_span(size, in_channels, out_channels, kernel_size, stride, padding, dilation, groups)
+    name = "conv2d_span"
+    size = require_pair(name, image_size=image_size)
+    kernel = require_pair(name, kernel_size=kernel_size)
+    return _conv_span(name, size, in_channels, out_channels, kernel, stride, padding, dilation, groups)
 
 
 @implements("parametric-spans")
@@ -267,14 +286,16 @@ def pooling_span(length: int, channels: int, kernel_size: int, *, stride: int | 
         stride: step between two windows; ``kernel_size`` by default, as in torch.
 
     Raises:
-        ValueError: if the window does not fit.
+        ValueError: for a size below 1, or if the window does not fit.
 
     Paper: Neural network layers as parametric spans - https://arxiv.org/abs/2208.00809
 
     >>> span_apply(pooling_span(4, 1, 2), torch.tensor([1.0, 3.0, 5.0, 7.0]), torch.tensor([0.5]))
     tensor([2., 6.])
     """
-    legs = conv1d_span(length, channels, channels, kernel_size, stride=stride or kernel_size, groups=channels)
+    stride = kernel_size if stride is None else stride
+    require_positive("pooling_span", length=length, channels=channels, kernel_size=kernel_size, stride=stride)
+    legs = conv1d_span(length, channels, channels, kernel_size, stride=stride, groups=channels)
     inputs, outputs, _ = legs.sizes
     return SpanLegs((inputs, outputs, 1), legs.source, legs.target, torch.zeros_like(legs.weight))
 
@@ -298,9 +319,8 @@ def bias_span(out_features: int, repeat: int = 1) -> SpanLegs:
     >>> span_apply(bias_span(4, 2), torch.ones(1), torch.tensor([5.0, 6.0]))
     tensor([5., 5., 6., 6.])
     """
-    if repeat < 1 or out_features % repeat:
-        raise ValueError(f"{out_features} outputs do not fall into runs of {repeat}")
-    place = torch.arange(out_features)
+    require_divides("bias_span", out_features=out_features, repeat=repeat)
+    place = torch.arange(out_features, device="cpu")
     return SpanLegs(
         (1, out_features, out_features // repeat), torch.zeros_like(place), place, place // repeat
     )
@@ -318,49 +338,64 @@ class ParametricSpan(nn.Module):
     Args:
         legs: the maps, from :func:`dense_span`, :func:`conv1d_span`, ... or your own.
         bias: the maps of the bias, from :func:`bias_span`; none by default.
+        device, dtype: of the parameters, as in torch.
 
     Shape: ``(*b, inputs)`` to ``(*b, outputs)``; images are flattened.
 
     Raises:
         ValueError: if the bias has other outputs, or the last axis of the input is not as wide as X.
+        TypeError: for arguments and inputs of another type.
 
     Paper: Neural network layers as parametric spans - https://arxiv.org/abs/2208.00809
 
     Differs from the paper: the sum over edges is one ``index_add``. Weights and bias start as in torch's
     layers, uniform between plus and minus one over the root of the fan-in, the largest number of edges that
-    meet in an output. The legs are no part of the state, as the strides of a convolution are none; so
-    ``to_empty`` loses them: build the layer on its device, not on "meta".
+    meet in an output. The legs are part of the state: weights mean nothing without the edges that use them.
 
     >>> layer = ParametricSpan(dense_span(3, 2))
     >>> layer, layer(torch.zeros(4, 3)).shape
     (ParametricSpan(3 inputs, 2 outputs, 6 weights, 6 edges), torch.Size([4, 2]))
     """
 
-    def __init__(self, legs: SpanLegs, *, bias: SpanLegs | None = None) -> None:
+    def __init__(
+        self,
+        legs: SpanLegs,
+        *,
+        bias: SpanLegs | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
+        name = type(self).__name__
+        for argument, seen in (("legs", legs), ("bias", bias)):
+            if not (isinstance(seen, SpanLegs) or seen is bias is None):
+                raise TypeError(f"{name}: {argument} must be SpanLegs, got {seen!r}")
         if bias is not None and bias.sizes[:2] != (1, legs.sizes[1]):
             raise ValueError(
-                f"the bias must lead from 1 point to {legs.sizes[1]} outputs, got {bias}; see bias_span"
+                f"{name}: bias must lead from 1 point to {legs.sizes[1]} outputs, got {bias}; see bias_span"
             )
-        self.sizes, self.bias_sizes = legs.sizes, None if bias is None else bias.sizes
-        for leg in _LEGS:
-            self.register_buffer(f"{leg}_leg", getattr(legs, leg), persistent=False)
-            self.register_buffer(
-                f"bias_{leg}_leg", None if bias is None else getattr(bias, leg), persistent=False
-            )
-        self.weight = nn.Parameter(torch.empty(legs.sizes[2]))
-        self.bias = None if bias is None else nn.Parameter(torch.empty(bias.sizes[2]))
+        self.sizes, self.edges = legs.sizes, legs.edges
+        self._maps = {f"{leg}_leg": getattr(legs, leg) for leg in _LEGS}
+        if bias is not None:
+            self._maps |= {f"bias_{leg}_leg": getattr(bias, leg) for leg in _LEGS}
+        for leg, index in self._maps.items():
+            self.register_buffer(leg, torch.empty(index.shape, device=device, dtype=torch.int64))
+        factory = {"device": device, "dtype": dtype}
+        self.weight = nn.Parameter(torch.empty(legs.sizes[2], **factory))
+        self.bias = None if bias is None else nn.Parameter(torch.empty(bias.sizes[2], **factory))
         self.fan_in = int(legs.target.bincount().max()) if legs.edges else 1
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Uniform between plus and minus one over the root of the fan-in, as torch's layers start."""
+        """The legs as given; uniform between plus and minus one over the root of the fan-in, as in torch."""
+        for leg, index in self._maps.items():
+            self.get_buffer(leg).copy_(index)
         bound = self.fan_in**-0.5
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -bound, bound)
 
     def forward(self, x: Float[Tensor, "*b i"]) -> Float[Tensor, "*b o"]:
-        require_width(x, self.sizes[0], f"ParametricSpan({self.extra_repr()})")
+        require_width(x, self.sizes[0], self)
         outputs, legs = self.sizes[1], (self.source_leg, self.target_leg, self.weight_leg)
         y = _pull_multiply_push(x, self.weight, *legs, outputs)
         if self.bias is None:
@@ -371,17 +406,18 @@ class ParametricSpan(nn.Module):
     def extra_repr(self) -> str:
         inputs, outputs, weights = self.sizes
         bias = "" if self.bias is None else f", {len(self.bias)} biases"
-        return f"{inputs} inputs, {outputs} outputs, {weights} weights, {len(self.source_leg)} edges{bias}"
+        return f"{inputs} inputs, {outputs} outputs, {weights} weights, {self.edges} edges{bias}"
 
 
 def _pull_multiply_push(
     x: Tensor, weight: Tensor, source: Tensor, target: Tensor, index: Tensor, outputs: int
 ) -> Tensor:
     messages = x[..., source] * weight[..., index]
-    return messages.new_zeros(*messages.shape[:-1], outputs).index_add(-1, target, messages)
+    return messages.new_zeros(messages.shape[:-1] + torch.Size([outputs])).index_add(-1, target, messages)
 
 
 def _conv_span(
+    name: str,
     size: tuple[int, ...],
     in_channels: int,
     out_channels: int,
@@ -391,19 +427,22 @@ def _conv_span(
     dilation: int,
     groups: int,
 ) -> SpanLegs:
-    if groups < 1 or in_channels % groups or out_channels % groups:
-        raise ValueError(f"{in_channels} and {out_channels} channels do not fall into {groups} groups")
+    require_divides(name, in_channels=in_channels, groups=groups)
+    require_divides(name, out_channels=out_channels, groups=groups)
+    require_positive(name, stride=stride, dilation=dilation)
+    require_at_least(0, name, padding=padding)
     outputs = tuple(
         (n + 2 * padding - dilation * (k - 1) - 1) // stride + 1 for n, k in zip(size, kernel, strict=True)
     )
     if min(outputs) < 1:
         raise ValueError(
-            f"a kernel of {kernel} with dilation {dilation} does not fit into {size}, padded by {padding}"
+            f"{name}: kernel_size={kernel} with dilation={dilation} does not fit into {size}, padded by "
+            f"{padding}"
         )
     per_group = in_channels // groups
     # Every edge there could be, as its coordinates: output channel and place, channel in its group, offset.
     ranges = (out_channels, *outputs, per_group, *kernel)
-    out_channel, *rest = torch.unravel_index(torch.arange(prod(ranges)), ranges)
+    out_channel, *rest = torch.unravel_index(torch.arange(prod(ranges), device="cpu"), ranges)
     places, channel, offsets = rest[: len(size)], rest[len(size)], rest[len(size) + 1 :]
     target, weight = out_channel, out_channel * per_group + channel
     source = out_channel // (out_channels // groups) * per_group + channel

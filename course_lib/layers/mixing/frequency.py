@@ -6,9 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from course_lib.layers._shapes import require_image, require_positive
 from course_lib.registry import implements
-
-__all__ = ["frequency_response", "reach_map", "relative_log_amplitude"]
 
 
 @implements("inception-transformer", "max-former")
@@ -27,7 +26,8 @@ def relative_log_amplitude(x: Float[Tensor, "b c i j"]) -> Float[Tensor, "n"]:
     Shape: ``(b, c, i, j)`` to ``(floor(i/2) + 1,)``; the first entry is zero.
 
     Raises:
-        ValueError: for maps that are not square.
+        ValueError: for maps that are not square, or what is no image.
+        TypeError: for an input that is not real.
 
     Paper: Inception Transformer - https://arxiv.org/abs/2205.12956 and Spiking Neural Networks Need High
     Frequency Information - https://arxiv.org/abs/2505.18608, which use the measure of
@@ -38,9 +38,11 @@ def relative_log_amplitude(x: Float[Tensor, "b c i j"]) -> Float[Tensor, "n"]:
     >>> relative_log_amplitude(checkers[None, None]).isclose(torch.tensor([0.0, -torch.inf, 0.0])).tolist()
     [True, True, False]
     """
+    require_image(x, None, "relative_log_amplitude")
     rows, columns = x.shape[-2:]
     if rows != columns:
-        raise ValueError(f"the rings need square maps, got {rows} x {columns}; crop them")
+        raise ValueError(f"relative_log_amplitude needs square maps, got {rows} x {columns}; crop them")
+    x = x.to(torch.promote_types(x.dtype, torch.float32))  # torch has no such transform of halves
     amplitude = torch.fft.fft2(x).abs().mean((0, 1))
     frequency = torch.fft.fftfreq(rows, 1 / rows, device=x.device).abs().round().long()
     ring = torch.maximum(frequency[:, None], frequency)
@@ -62,6 +64,10 @@ def frequency_response(mixer: Callable[[Tensor], Tensor], size: int = 32) -> Flo
 
     Shape: ``(size, size)``; entry (k, l) belongs to the frequencies 2 pi k / size and 2 pi l / size.
 
+    Raises:
+        ValueError: for a size below 1.
+        TypeError: for a size that is no integer.
+
     Paper: Inception Transformer - https://arxiv.org/abs/2205.12956 and Spiking Neural Networks Need High
     Frequency Information - https://arxiv.org/abs/2505.18608
 
@@ -70,6 +76,7 @@ def frequency_response(mixer: Callable[[Tensor], Tensor], size: int = 32) -> Flo
     >>> gain[0, 0].round(decimals=3), gain[4, 0].round(decimals=3)  # at 0 and at pi
     (tensor(1.), tensor(0.3330))
     """
+    require_positive("frequency_response", size=size)
     impulse = torch.zeros(1, 1, size, size)
     impulse[..., size // 2, size // 2] = 1.0
     return torch.fft.fft2(mixer(impulse) - mixer(torch.zeros_like(impulse))).abs()[0, 0]
@@ -93,6 +100,10 @@ def reach_map(
 
     Shape: ``(i, j)``.
 
+    Raises:
+        ValueError: for what is no image.
+        TypeError: for an input that is not real.
+
     Paper: MetaFormer Is Actually What You Need for Vision - https://arxiv.org/abs/2111.11418, Mixing and
     Shifting: Exploiting Global and Local Dependencies in Vision MLPs - https://arxiv.org/abs/2202.06510 and
     SpiralMLP: A Lightweight Vision MLP Architecture - https://arxiv.org/abs/2404.00648
@@ -100,6 +111,7 @@ def reach_map(
     >>> reach_map(torch.nn.AvgPool2d(3, stride=1, padding=1), torch.zeros(1, 1, 5, 5)).count_nonzero()
     tensor(9)
     """
+    require_image(x, None, "reach_map")
     i, j = (x.shape[2] // 2, x.shape[3] // 2) if position is None else position
     x = x.detach().clone().requires_grad_()
     y = mixer(x)[:, :, i, j]

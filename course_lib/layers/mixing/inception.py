@@ -5,11 +5,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from course_lib.layers._shapes import require_at_least, require_divides, require_image, require_positive
 from course_lib.layers.attention import MultiHeadAttention
-from course_lib.layers.mixing._images import require_image
 from course_lib.registry import implements
-
-__all__ = ["HighFrequencyMixer", "InceptionMixer", "LowFrequencyMixer", "frequency_ramp"]
 
 
 @implements("inception-transformer", example=lambda: (HighFrequencyMixer(4), torch.randn(2, 4, 5, 3)))
@@ -20,12 +18,15 @@ class HighFrequencyMixer(nn.Module):
         y_2 = \mathrm{gelu}\bigl(W_2\, \mathrm{MaxPool}_{3 \times 3}(x_2) + b_2\bigr)
 
     Args:
-        dim: channels c, even.
+        channels: c, even.
+        device: of the parameters.
+        dtype: of the parameters.
 
     Shape: ``(b, c, i, j)`` to ``(b, 2 c, i, j)``.
 
     Raises:
-        ValueError: for an odd number of channels, or another one than built for.
+        ValueError: for a number of channels that is odd or below 1, or another one than built for.
+        TypeError: for channels that are no integer, or an input of another dtype.
 
     Paper: Inception Transformer - https://arxiv.org/abs/2205.12956 (biases as in the released code)
 
@@ -33,75 +34,94 @@ class HighFrequencyMixer(nn.Module):
     torch.Size([2, 8, 8, 8])
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(
+        self,
+        channels: int,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
-        if dim % 2:
-            raise ValueError(f"the high-frequency channels are halved, so dim must be even; got {dim}")
-        self.dim = dim
+        name, factory = type(self).__name__, {"device": device, "dtype": dtype}
+        require_positive(name, channels=channels)
+        if channels % 2:
+            raise ValueError(f"{name}: channels must be even, since they are halved; got {channels}")
+        self.channels, half = channels, channels // 2
         self.convolve = nn.Sequential(
-            nn.Conv2d(dim // 2, dim, 1, bias=False),
-            nn.Conv2d(dim, dim, 3, padding=1, groups=dim, bias=False),
+            nn.Conv2d(half, channels, 1, bias=False, **factory),
+            nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False, **factory),
             nn.GELU(),
         )
         self.pool = nn.Sequential(
-            nn.MaxPool2d(3, stride=1, padding=1), nn.Conv2d(dim // 2, dim, 1), nn.GELU()
+            nn.MaxPool2d(3, stride=1, padding=1), nn.Conv2d(half, channels, 1, **factory), nn.GELU()
         )
 
     def forward(self, x: Float[Tensor, "b c i j"]) -> Float[Tensor, "b e i j"]:
-        require_image(x, self.dim, self)
+        require_image(x, self.channels, self)
         first, second = x.chunk(2, dim=1)
         return torch.cat([self.convolve(first), self.pool(second)], dim=1)
 
     def extra_repr(self) -> str:
-        return f"{self.dim}"
+        return f"{self.channels}"
 
 
 @implements(
-    "inception-transformer", example=lambda: (LowFrequencyMixer(4, 2, pool=2), torch.randn(2, 4, 6, 4))
+    "inception-transformer", example=lambda: (LowFrequencyMixer(4, 2, kernel_size=2), torch.randn(2, 4, 6, 4))
 )
 class LowFrequencyMixer(nn.Module):
     r"""Attention on a smaller image: average, attend, repeat.
 
-    .. math:: y = \mathrm{nearest}\bigl(\mathrm{attention}(\mathrm{AvgPool}_{p \times p}(x))\bigr)
+    .. math:: y = \mathrm{nearest}\bigl(\mathrm{attention}(\mathrm{AvgPool}_{k \times k}(x))\bigr)
 
     Args:
-        dim: channels c.
-        num_heads: attention heads.
-        pool: side p of the averaged window; 1 attends to all pixels.
+        channels: c.
+        num_heads: attention heads, a divisor of c.
+        kernel_size: side k of the averaged window; 1 attends to all pixels.
+        device: of the parameters.
+        dtype: of the parameters.
 
-    Shape: ``(b, c, i, j)`` to ``(b, c, i, j)``; p divides i and j.
+    Shape: ``(b, c, i, j)`` to ``(b, c, i, j)``; k divides i and j.
 
     Raises:
-        ValueError: for an image that the window does not divide, or another number of channels.
+        ValueError: for a size below 1, heads that do not divide the channels, an image that the window does
+            not divide, or another number of channels.
+        TypeError: for an argument that is no integer, or an input of another dtype.
 
     Paper: Inception Transformer - https://arxiv.org/abs/2205.12956
 
-    >>> LowFrequencyMixer(4, 2, pool=2)(torch.randn(2, 4, 8, 8)).shape
+    >>> LowFrequencyMixer(4, 2, kernel_size=2)(torch.randn(2, 4, 8, 8)).shape
     torch.Size([2, 4, 8, 8])
     """
 
-    def __init__(self, dim: int, num_heads: int, *, pool: int = 1) -> None:
+    def __init__(
+        self,
+        channels: int,
+        num_heads: int,
+        *,
+        kernel_size: int = 1,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
-        self.dim, self.pool = dim, pool
-        self.attention = MultiHeadAttention(dim, num_heads)
+        name = type(self).__name__
+        require_positive(name, kernel_size=kernel_size)
+        require_divides(name, channels=channels, num_heads=num_heads)
+        self.channels, self.kernel_size = channels, kernel_size
+        self.attention = MultiHeadAttention(channels, num_heads, device=device, dtype=dtype)
 
     def forward(self, x: Float[Tensor, "b c i j"]) -> Float[Tensor, "b c i j"]:
-        require_image(x, self.dim, self)
-        if x.shape[2] % self.pool or x.shape[3] % self.pool:
-            raise ValueError(
-                f"an image of {tuple(x.shape[2:])} cannot be averaged by {self.pool}; crop or pad it"
-            )
-        small = F.avg_pool2d(x, self.pool)
+        require_image(x, self.channels, self, multiple_of=self.kernel_size)
+        small = F.avg_pool2d(x, self.kernel_size)
         attended = self.attention(small.flatten(2).mT).mT.unflatten(2, small.shape[2:])
-        return attended.repeat_interleave(self.pool, 2).repeat_interleave(self.pool, 3)
+        return attended.repeat_interleave(self.kernel_size, 2).repeat_interleave(self.kernel_size, 3)
 
     def extra_repr(self) -> str:
-        return f"{self.dim}, pool={self.pool}"
+        return f"{self.channels}, kernel_size={self.kernel_size}"
 
 
 @implements(
     "inception-transformer",
-    example=lambda: (InceptionMixer(10, 4, num_heads=2, pool=2), torch.randn(2, 10, 4, 6)),
+    example=lambda: (InceptionMixer(10, 2, high_channels=4, kernel_size=2), torch.randn(2, 10, 4, 6)),
 )
 class InceptionMixer(nn.Module):
     r"""Split the channels between a high-frequency and a low-frequency mixer, then fuse what they return.
@@ -110,37 +130,59 @@ class InceptionMixer(nn.Module):
         y = W\,\bigl(u + \mathrm{dw}_{3 \times 3}(u)\bigr) + b
 
     Args:
-        dim: channels C.
-        high_dim: the first :math:`C_h` of them, even; 0 leaves only attention, C only the other branch.
-        num_heads: heads of the attention on the rest.
-        pool: window that is averaged before the attention.
+        channels: C.
+        num_heads: heads of the attention on the channels that are not the first :math:`C_h`; a divisor.
+        high_channels: the first :math:`C_h`, even; 0 leaves only attention, C only the other branch.
+        kernel_size: window that is averaged before the attention.
+        device: of the parameters.
+        dtype: of the parameters.
 
     Shape: ``(b, c, i, j)`` to ``(b, c, i, j)``.
 
     Raises:
-        ValueError: for a split that does not exist, or another number of channels.
+        ValueError: for a split that does not exist, heads that do not fit, or another number of channels.
+        TypeError: for an argument that is no integer, or an input of another dtype.
 
     Paper: Inception Transformer - https://arxiv.org/abs/2205.12956
 
-    >>> InceptionMixer(16, 8, num_heads=2, pool=2)(torch.randn(2, 16, 8, 8)).shape
+    >>> InceptionMixer(16, 2, high_channels=8, kernel_size=2)(torch.randn(2, 16, 8, 8)).shape
     torch.Size([2, 16, 8, 8])
     """
 
-    def __init__(self, dim: int, high_dim: int, *, num_heads: int = 1, pool: int = 1) -> None:
+    def __init__(
+        self,
+        channels: int,
+        num_heads: int,
+        *,
+        high_channels: int,
+        kernel_size: int = 1,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
-        if not 0 <= high_dim <= dim:
-            raise ValueError(f"high_dim must lie between 0 and dim={dim}, got {high_dim}")
-        self.dim, self.high_dim = dim, high_dim
-        self.high = HighFrequencyMixer(high_dim) if high_dim else None
-        self.low = LowFrequencyMixer(dim - high_dim, num_heads, pool=pool) if high_dim < dim else None
-        fused = dim + high_dim  # the high branch returns twice its channels
-        self.smooth = nn.Conv2d(fused, fused, 3, padding=1, groups=fused)
-        self.out = nn.Conv2d(fused, dim, 1)
+        name, factory = type(self).__name__, {"device": device, "dtype": dtype}
+        require_positive(name, channels=channels, num_heads=num_heads, kernel_size=kernel_size)
+        require_at_least(0, name, high_channels=high_channels)
+        if high_channels > channels or high_channels % 2:
+            raise ValueError(
+                f"{name}: high_channels must be even and at most channels={channels}, got {high_channels}"
+            )
+        self.channels, self.high_channels, low_channels = channels, high_channels, channels - high_channels
+        if low_channels % num_heads:
+            raise ValueError(
+                f"{name}: num_heads={num_heads} does not divide the {low_channels} channels that attend"
+            )
+        self.high = HighFrequencyMixer(high_channels, **factory) if high_channels else None
+        low = {"kernel_size": kernel_size, **factory}
+        self.low = LowFrequencyMixer(low_channels, num_heads, **low) if low_channels else None
+        fused = channels + high_channels  # the high branch returns twice its channels
+        self.smooth = nn.Conv2d(fused, fused, 3, padding=1, groups=fused, **factory)
+        self.out = nn.Conv2d(fused, channels, 1, **factory)
 
     def branches(self, x: Float[Tensor, "b c i j"]) -> list[Tensor]:
         """Outputs of the high and of the low branch, those that exist, before they are fused."""
-        require_image(x, self.dim, self)
-        parts = ((self.high, x[:, : self.high_dim]), (self.low, x[:, self.high_dim :]))
+        require_image(x, self.channels, self)
+        parts = ((self.high, x[:, : self.high_channels]), (self.low, x[:, self.high_channels :]))
         return [branch(part) for branch, part in parts if branch is not None]
 
     def forward(self, x: Float[Tensor, "b c i j"]) -> Float[Tensor, "b c i j"]:
@@ -148,25 +190,26 @@ class InceptionMixer(nn.Module):
         return self.out(u + self.smooth(u))
 
     def extra_repr(self) -> str:
-        return f"{self.dim}, high_dim={self.high_dim}"
+        return f"{self.channels}, high_channels={self.high_channels}"
 
 
 @implements("inception-transformer")
-def frequency_ramp(dim: int, head_dim: int, depth: int, *, first: int, last: int) -> list[int]:
+def frequency_ramp(channels: int, head_dim: int, depth: int, *, first: int, last: int) -> list[int]:
     r"""Channels for high frequencies in every block, if attention gains heads from block to block.
 
     .. math:: C_h^{(l)} = C - d_h \cdot \mathrm{round}\Bigl(a + (b - a) \frac{l}{L - 1}\Bigr),
         \qquad l = 0, \dots, L - 1
 
     Args:
-        dim: channels C of every block.
+        channels: C of every block.
         head_dim: channels :math:`d_h` of a head.
         depth: blocks L.
         first: attention heads a of the first block.
         last: attention heads b of the last block; fewer than ``first`` turn the ramp around.
 
     Raises:
-        ValueError: if some block would need more channels than there are.
+        ValueError: for a size below 1, or if some block would need more channels than there are.
+        TypeError: for an argument that is no integer.
 
     Paper: Inception Transformer - https://arxiv.org/abs/2205.12956 (its ramp is a table of heads per stage,
     while the width grows; one width and equal steps are a simplification)
@@ -174,7 +217,11 @@ def frequency_ramp(dim: int, head_dim: int, depth: int, *, first: int, last: int
     >>> frequency_ramp(16, 4, 4, first=0, last=3)
     [16, 12, 8, 4]
     """
-    if not 0 <= min(first, last) <= max(first, last) <= dim // head_dim:
-        raise ValueError(f"{first} to {last} heads of {head_dim} channels do not fit into dim={dim}")
+    require_positive("frequency_ramp", channels=channels, head_dim=head_dim, depth=depth)
+    require_at_least(0, "frequency_ramp", first=first, last=last)
+    if max(first, last) > channels // head_dim:
+        raise ValueError(
+            f"frequency_ramp: {first} to {last} heads of {head_dim} do not fit into channels={channels}"
+        )
     steps = max(depth - 1, 1)
-    return [dim - head_dim * round(first + (last - first) * block / steps) for block in range(depth)]
+    return [channels - head_dim * round(first + (last - first) * block / steps) for block in range(depth)]

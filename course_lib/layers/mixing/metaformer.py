@@ -8,25 +8,35 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_lib.layers.mixing._images import ChannelScale, require_grid, require_image
+from course_lib.layers._images import ChannelScale
+from course_lib.layers._shapes import (
+    require_at_least,
+    require_callable,
+    require_grid,
+    require_image,
+    require_module,
+    require_number,
+    require_odd,
+    require_pair,
+    require_positive,
+    require_sequence,
+)
 from course_lib.layers.norm import ResidualSublayer
 from course_lib.registry import implements
-
-__all__ = ["GridMixer", "MetaFormerBlock", "PoolFormer", "PoolMixer", "RandomMixer", "pool_minus_input_naive"]
 
 OneGroupNorm = partial(nn.GroupNorm, 1)
 
 
-def pool_minus_input_naive(x: Float[Tensor, "b c i j"], size: int = 3) -> Float[Tensor, "b c i j"]:
+def pool_minus_input_naive(x: Float[Tensor, "b c i j"], kernel_size: int = 3) -> Float[Tensor, "b c i j"]:
     r"""The pooling mixer as written: over the neighbours that exist, a mean, less the pixel itself.
 
-    .. math:: y_{ij} = \frac{1}{|N_{ij}|} \sum_{(k, l) \in N_{ij}} x_{kl} - x_{ij}, \qquad
-        N_{ij} = \{(k, l) : |k - i|, |l - j| \le \lfloor s/2 \rfloor\}
+    .. math:: y_{ij} = \frac{1}{|N_{ij}|} \sum_{(m, n) \in N_{ij}} x_{mn} - x_{ij}, \qquad
+        N_{ij} = \{(m, n) : |m - i|, |n - j| \le \lfloor k/2 \rfloor\}
 
     >>> pool_minus_input_naive(torch.tensor([[[[0.0, 3.0, 0.0]]]]))
     tensor([[[[ 1.5000, -2.0000,  1.5000]]]])
     """
-    half, (rows, columns) = size // 2, x.shape[-2:]
+    half, (rows, columns) = kernel_size // 2, x.shape[-2:]
     y = torch.empty_like(x)
     for i in range(rows):
         for j in range(columns):
@@ -39,18 +49,19 @@ def pool_minus_input_naive(x: Float[Tensor, "b c i j"], size: int = 3) -> Float[
 class PoolMixer(nn.Module):
     r"""The smallest token mixer: the average of the neighbours, less the pixel itself; no parameters.
 
-    .. math:: y = \mathrm{AvgPool}_{s \times s}(x) - x
+    .. math:: y = \mathrm{AvgPool}_{k \times k}(x) - x
 
     The block around it adds x again, so that pooling alone remains. At the border only the neighbours
     that exist are averaged.
 
     Args:
-        size: side s of the window, odd.
+        kernel_size: side k of the window, odd.
 
     Shape: ``(b, c, i, j)`` to ``(b, c, i, j)``.
 
     Raises:
-        ValueError: for an even window.
+        ValueError: for a window that is even or below 1, or what is no image.
+        TypeError: for a window that is no integer, or an input that is not real.
 
     Paper: MetaFormer Is Actually What You Need for Vision - https://arxiv.org/abs/2111.11418
 
@@ -58,17 +69,17 @@ class PoolMixer(nn.Module):
     tensor([[[[ 1.5000, -2.0000,  1.5000]]]])
     """
 
-    def __init__(self, *, size: int = 3) -> None:
+    def __init__(self, *, kernel_size: int = 3) -> None:
         super().__init__()
-        if size < 1 or size % 2 == 0:
-            raise ValueError(f"the window must be odd, so that it has a centre; got size={size}")
-        self.size = size
+        require_odd(type(self).__name__, kernel_size=kernel_size)
+        self.kernel_size = kernel_size
 
     def forward(self, x: Float[Tensor, "b c i j"]) -> Float[Tensor, "b c i j"]:
-        return F.avg_pool2d(x, self.size, 1, self.size // 2, count_include_pad=False) - x
+        require_image(x, None, self)
+        return F.avg_pool2d(x, self.kernel_size, 1, self.kernel_size // 2, count_include_pad=False) - x
 
     def extra_repr(self) -> str:
-        return f"size={self.size}"
+        return f"kernel_size={self.kernel_size}"
 
 
 @implements("metaformer", example=lambda: (RandomMixer(5), torch.randn(2, 5, 4)))
@@ -79,11 +90,14 @@ class RandomMixer(nn.Module):
 
     Args:
         num_tokens: tokens t.
+        device: of the matrix.
+        dtype: of the matrix; it follows the input where that has another.
 
     Shape: ``(b, t, d)`` to ``(b, t, d)``.
 
     Raises:
-        ValueError: for another number of tokens.
+        ValueError: for a number of tokens below 1, or another one in the input.
+        TypeError: for a number of tokens that is no integer, or an input that is not real.
 
     Paper: MetaFormer Is Actually What You Need for Vision - https://arxiv.org/abs/2111.11418 (one of its
     ablations). The softmax of uniform numbers is from the authors' code: in a row, the largest
@@ -93,20 +107,35 @@ class RandomMixer(nn.Module):
     True
     """
 
-    def __init__(self, num_tokens: int) -> None:
+    matrix: Tensor
+
+    def __init__(
+        self,
+        num_tokens: int,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
+        require_positive(type(self).__name__, num_tokens=num_tokens)
         self.num_tokens = num_tokens
-        self.register_buffer("matrix", torch.rand(num_tokens, num_tokens).softmax(-1))
+        self.register_buffer("matrix", torch.empty(num_tokens, num_tokens, device=device, dtype=dtype))
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw another matrix."""
+        self.matrix.copy_(torch.rand_like(self.matrix).softmax(-1))
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
         require_grid(x, (self.num_tokens, 1), None, self)
-        return self.matrix @ x
+        return self.matrix.to(x) @ x
 
     def extra_repr(self) -> str:
         return f"{self.num_tokens}"
 
 
-@implements("metaformer", example=lambda: (GridMixer(PoolMixer(), (2, 3)), torch.randn(2, 6, 4)))
+@implements("metaformer", example=lambda: (GridMixer(PoolMixer(), grid=(2, 3)), torch.randn(2, 6, 4)))
 class GridMixer(nn.Module):
     r"""Give an image-shaped mixer to a block of tokens: rows of tokens become an image and back.
 
@@ -119,18 +148,20 @@ class GridMixer(nn.Module):
     Shape: ``(b, t, d)`` to ``(b, t, d)`` with t = rows x columns.
 
     Raises:
-        ValueError: for another number of tokens.
+        ValueError: for a grid with a side below 1, or another number of tokens.
+        TypeError: for a mixer that is no module, or a grid of anything but integers.
 
     Paper: MetaFormer Is Actually What You Need for Vision - https://arxiv.org/abs/2111.11418 (an adapter, so
     that every mixer fits ``TransformerBlock(mixer=...)``)
 
-    >>> GridMixer(PoolMixer(), (1, 3))(torch.tensor([[[0.0], [3.0], [0.0]]])).flatten()
+    >>> GridMixer(PoolMixer(), grid=(1, 3))(torch.tensor([[[0.0], [3.0], [0.0]]])).flatten()
     tensor([ 1.5000, -2.0000,  1.5000])
     """
 
-    def __init__(self, mixer: nn.Module, grid: tuple[int, int]) -> None:
+    def __init__(self, mixer: nn.Module, *, grid: tuple[int, int]) -> None:
         super().__init__()
-        self.mixer, self.grid = mixer, tuple(grid)
+        require_module(type(self).__name__, mixer=mixer)
+        self.mixer, self.grid = mixer, require_pair(type(self).__name__, grid=grid)
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
         require_grid(x, self.grid, None, self)
@@ -157,16 +188,19 @@ class MetaFormerBlock(nn.Module):
     ``TransformerBlock(dim, 1, mixer=...)``.
 
     Args:
-        dim: channels c.
-        token_mixer: T, from ``(b, c, i, j)`` to the same shape.
+        channels: c.
+        mixer: T, from ``(b, c, i, j)`` to the same shape.
         hidden_dim: width of the channel MLP, 4 c unless given.
         layer_scale: start of the factors :math:`\lambda`, one per channel; None leaves them out.
-        norm_layer: N, called with ``dim``; PoolFormer's takes its statistics over channels and positions.
+        norm_layer: N, called with ``channels``; PoolFormer's averages over channels and positions.
+        device: of the parameters, except those of the mixer.
+        dtype: of the parameters, except those of the mixer.
 
     Shape: ``(b, c, i, j)`` to ``(b, c, i, j)``.
 
     Raises:
-        ValueError: for another number of channels.
+        ValueError: for a size below 1, a layer scale that is not finite, or another number of channels.
+        TypeError: for an argument of another type.
 
     Paper: MetaFormer Is Actually What You Need for Vision - https://arxiv.org/abs/2111.11418
 
@@ -178,35 +212,50 @@ class MetaFormerBlock(nn.Module):
 
     def __init__(
         self,
-        dim: int,
-        token_mixer: nn.Module,
+        channels: int,
+        mixer: nn.Module,
         *,
         hidden_dim: int | None = None,
         layer_scale: float | None = None,
-        norm_layer: Callable[[int], nn.Module] = OneGroupNorm,
+        norm_layer: Callable[..., nn.Module] = OneGroupNorm,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.dim, hidden_dim = dim, 4 * dim if hidden_dim is None else hidden_dim
-        mlp = nn.Sequential(nn.Conv2d(dim, hidden_dim, 1), nn.GELU(), nn.Conv2d(hidden_dim, dim, 1))
+        name, factory = type(self).__name__, {"device": device, "dtype": dtype}
+        require_positive(name, channels=channels)
+        require_module(name, mixer=mixer)
+        require_callable(name, norm_layer=norm_layer)
+        hidden_dim = 4 * channels if hidden_dim is None else hidden_dim
+        require_positive(name, hidden_dim=hidden_dim)
+        if layer_scale is not None:
+            require_number(name, layer_scale=layer_scale)
+        self.channels = channels
+        mlp = nn.Sequential(
+            nn.Conv2d(channels, hidden_dim, 1, **factory),
+            nn.GELU(),
+            nn.Conv2d(hidden_dim, channels, 1, **factory),
+        )
 
-        def sublayer(mixer: nn.Module) -> ResidualSublayer:
-            scaled = mixer if layer_scale is None else nn.Sequential(mixer, ChannelScale(dim, layer_scale))
-            return ResidualSublayer(scaled, dim, norm="pre", norm_layer=norm_layer)
+        def residual(mixer: nn.Module) -> ResidualSublayer:
+            if layer_scale is not None:
+                mixer = nn.Sequential(mixer, ChannelScale(channels, layer_scale, **factory))
+            return ResidualSublayer(mixer, channels, norm="pre", norm_layer=norm_layer, **factory)
 
-        self.mix_tokens = sublayer(token_mixer)
-        self.mix_channels = sublayer(mlp)
+        self.mix_tokens = residual(mixer)
+        self.mix_channels = residual(mlp)
 
     def forward(self, x: Float[Tensor, "b c i j"]) -> Float[Tensor, "b c i j"]:
-        require_image(x, self.dim, self)
+        require_image(x, self.channels, self)
         return self.mix_channels(self.mix_tokens(x))
 
     def extra_repr(self) -> str:
-        return f"{self.dim}"
+        return f"{self.channels}"
 
 
 @implements(
     "metaformer",
-    example=lambda: (PoolFormer(2, 3, dims=(4, 6), depths=(1, 1)), torch.randn(2, 2, 8, 12)),
+    example=lambda: (PoolFormer(2, 3, dims=(4, 6), depth=(1, 1)), torch.randn(2, 2, 16, 24)),
     exceptions={
         "gradients": "pooling minus input drops a constant, so the shift of the norm before it is dead"
     },
@@ -222,19 +271,22 @@ class PoolFormer(nn.Module):
         in_channels: channels of the image.
         num_classes: logits.
         dims: channels of every stage; the map halves between two stages.
-        depths: blocks of every stage.
+        depth: blocks of every stage.
         stem: kernel and stride of the first convolution; the paper's are 7 and 4.
         layer_scale: start of the layer scales.
+        device: of the parameters.
+        dtype: of the parameters.
 
     Shape: ``(b, c, i, j)`` to ``(b, num_classes)``.
 
     Raises:
-        ValueError: for stages that do not match, or another number of channels.
+        ValueError: for stages that do not match, a size below 1, or another number of channels.
+        TypeError: for an argument of another type.
 
     Paper: MetaFormer Is Actually What You Need for Vision - https://arxiv.org/abs/2111.11418 (there four
     stages of 64, 128, 320 and 512 channels; no stochastic depth here)
 
-    >>> PoolFormer(1, 10, dims=(8, 16), depths=(1, 1), stem=(3, 1))(torch.randn(2, 1, 8, 8)).shape
+    >>> PoolFormer(1, 10, dims=(8, 16), depth=(1, 1), stem=(3, 1))(torch.randn(2, 1, 8, 8)).shape
     torch.Size([2, 10])
     """
 
@@ -244,22 +296,30 @@ class PoolFormer(nn.Module):
         num_classes: int,
         *,
         dims: Sequence[int] = (16, 32),
-        depths: Sequence[int] = (2, 2),
+        depth: Sequence[int] = (2, 2),
         stem: tuple[int, int] = (7, 4),
         layer_scale: float = 0.1,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if len(dims) != len(depths) or not dims:
-            raise ValueError(f"dims and depths need one entry per stage, got {dims} and {depths}")
-        self.in_channels, stages = in_channels, []
-        for stage, (dim, depth) in enumerate(zip(dims, depths, strict=True)):
-            kernel, stride = (3, 2) if stage else stem
-            stages.append(nn.Conv2d(in_channels, dim, kernel, stride, kernel // 2))
-            stages += [MetaFormerBlock(dim, PoolMixer(), layer_scale=layer_scale) for _ in range(depth)]
-            in_channels = dim
+        name, factory = type(self).__name__, {"device": device, "dtype": dtype}
+        require_positive(name, in_channels=in_channels, num_classes=num_classes)
+        require_sequence(name, dims=dims)
+        require_sequence(name, len(dims) or 1, depth=depth)
+        require_positive(name, **{f"dims[{i}]": dim for i, dim in enumerate(dims)})
+        require_at_least(0, name, **{f"depth[{i}]": blocks for i, blocks in enumerate(depth)})
+        require_number(name, layer_scale=layer_scale)
+        self.in_channels, kernel_and_stride, stages = in_channels, require_pair(name, stem=stem), []
+        for channels, blocks in zip(dims, depth, strict=True):
+            kernel_size, stride = kernel_and_stride
+            stages.append(nn.Conv2d(in_channels, channels, kernel_size, stride, kernel_size // 2, **factory))
+            for _ in range(blocks):
+                stages.append(MetaFormerBlock(channels, PoolMixer(), layer_scale=layer_scale, **factory))
+            in_channels, kernel_and_stride = channels, (3, 2)
         self.stages = nn.Sequential(*stages)
-        self.norm = OneGroupNorm(in_channels)
-        self.out = nn.Linear(in_channels, num_classes)
+        self.norm = OneGroupNorm(in_channels, **factory)
+        self.out = nn.Linear(in_channels, num_classes, **factory)
 
     def forward(self, x: Float[Tensor, "b c i j"]) -> Float[Tensor, "b n"]:
         require_image(x, self.in_channels, self)

@@ -1,15 +1,20 @@
 """MLP-Mixer: a full matrix over the tokens, the same for every channel."""
 
 import torch
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from course_lib.layers.mixing._images import require_grid, require_image
+from course_lib.layers._shapes import (
+    require_at_least,
+    require_divides,
+    require_grid,
+    require_image,
+    require_pair,
+    require_positive,
+)
 from course_lib.layers.norm import LayerNorm, TransformerBlock
 from course_lib.registry import implements
-
-__all__ = ["MLPMixer", "MixerBlock", "TokenMLP"]
 
 
 @implements("mlp-mixer", example=lambda: (TokenMLP(5, 7), torch.randn(2, 5, 4)))
@@ -24,11 +29,14 @@ class TokenMLP(nn.Module):
     Args:
         num_tokens: tokens S; the matrices fix it.
         hidden_dim: width :math:`D_S`, chosen freely, so that the cost is linear in S.
+        device: of the parameters.
+        dtype: of the parameters.
 
     Shape: ``(b, t, d)`` to ``(b, t, d)``.
 
     Raises:
-        ValueError: for another number of tokens.
+        ValueError: for a size below 1, or another number of tokens.
+        TypeError: for a size that is no integer, or an input of another dtype.
 
     Paper: MLP-Mixer: An all-MLP Architecture for Vision - https://arxiv.org/abs/2105.01601
 
@@ -36,11 +44,22 @@ class TokenMLP(nn.Module):
     1072
     """
 
-    def __init__(self, num_tokens: int, hidden_dim: int) -> None:
+    def __init__(
+        self,
+        num_tokens: int,
+        hidden_dim: int,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
+        factory = {"device": device, "dtype": dtype}
+        require_positive(type(self).__name__, num_tokens=num_tokens, hidden_dim=hidden_dim)
         self.num_tokens, self.hidden_dim = num_tokens, hidden_dim
         self.mlp = nn.Sequential(
-            nn.Linear(num_tokens, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, num_tokens)
+            nn.Linear(num_tokens, hidden_dim, **factory),
+            nn.GELU(),
+            nn.Linear(hidden_dim, num_tokens, **factory),
         )
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
@@ -51,7 +70,9 @@ class TokenMLP(nn.Module):
         return f"{self.num_tokens}, hidden_dim={self.hidden_dim}"
 
 
-@implements("mlp-mixer", example=lambda: (MixerBlock(5, 4, 7, 6), torch.randn(2, 5, 4)))
+@implements(
+    "mlp-mixer", example=lambda: (MixerBlock(5, 4, token_hidden_dim=7, hidden_dim=6), torch.randn(2, 5, 4))
+)
 class MixerBlock(TransformerBlock):
     r"""A transformer block whose attention is a :class:`TokenMLP`.
 
@@ -61,23 +82,43 @@ class MixerBlock(TransformerBlock):
     Args:
         num_tokens: tokens S.
         dim: channels C.
-        token_hidden: width of the token MLP.
+        token_hidden_dim: width of the token MLP.
         hidden_dim: width of the channel MLP.
+        device: of the parameters.
+        dtype: of the parameters.
 
     Shape: ``(b, t, d)`` to ``(b, t, d)``.
 
     Raises:
-        ValueError: for another number of tokens or channels.
+        ValueError: for a size below 1, or another number of tokens or channels.
+        TypeError: for a size that is no integer, or an input of another dtype.
 
     Paper: MLP-Mixer: An all-MLP Architecture for Vision - https://arxiv.org/abs/2105.01601
 
-    >>> MixerBlock(16, 32, 32, 64)(torch.randn(2, 16, 32)).shape
+    >>> MixerBlock(16, 32, token_hidden_dim=32, hidden_dim=64)(torch.randn(2, 16, 32)).shape
     torch.Size([2, 16, 32])
     """
 
-    def __init__(self, num_tokens: int, dim: int, token_hidden: int, hidden_dim: int) -> None:
-        super().__init__(dim, 1, mixer=TokenMLP(num_tokens, token_hidden), hidden_dim=hidden_dim)
+    def __init__(
+        self,
+        num_tokens: int,
+        dim: int,
+        *,
+        token_hidden_dim: int,
+        hidden_dim: int,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        factory = {"device": device, "dtype": dtype}
+        sizes = {"dim": dim, "token_hidden_dim": token_hidden_dim, "hidden_dim": hidden_dim}
+        require_positive(type(self).__name__, num_tokens=num_tokens, **sizes)
+        mixer = TokenMLP(num_tokens, token_hidden_dim, **factory)
+        super().__init__(dim, 1, mixer=mixer, hidden_dim=hidden_dim, **factory)
         self.num_tokens, self.dim = num_tokens, dim
+
+    def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
+        require_grid(x, (self.num_tokens, 1), self.dim, self)
+        return super().forward(x)
 
     def extra_repr(self) -> str:
         return f"{self.num_tokens}, {self.dim}"
@@ -85,7 +126,10 @@ class MixerBlock(TransformerBlock):
 
 @implements(
     "mlp-mixer",
-    example=lambda: (MLPMixer((4, 6, 2), 2, 5, 3, depth=2, token_hidden=7), torch.randn(2, 2, 4, 6)),
+    example=lambda: (
+        MLPMixer(2, 3, image_size=(4, 6), patch=2, dim=5, token_hidden_dim=7),
+        torch.randn(2, 2, 4, 6),
+    ),
     exceptions={"gradients": "the last bias of a token MLP moves all channels alike, which LayerNorm undoes"},
 )
 class MLPMixer(nn.Module):
@@ -99,67 +143,69 @@ class MLPMixer(nn.Module):
     stream is a layer normalisation.
 
     Args:
-        image: rows, columns and channels of the image.
+        in_channels: channels c of the image.
+        num_classes: logits.
+        image_size: rows and columns of the image; one integer for a square.
         patch: side of a square patch.
         dim: channels C.
-        num_classes: logits.
         depth: blocks L.
-        token_hidden: width of the token MLPs, S unless given.
+        token_hidden_dim: width of the token MLPs, S unless given.
         hidden_dim: width of the channel MLPs, 2 C unless given.
+        device: of the parameters.
+        dtype: of the parameters.
 
     Shape: ``(b, c, i, j)`` to ``(b, num_classes)``.
 
     Raises:
-        ValueError: for an image that the patch does not divide, or of another size.
+        ValueError: for a size below 1, or an image that the patch does not divide, or of another size: the
+            token matrices fix it.
+        TypeError: for a size that is no integer, or an input of another dtype.
 
     Paper: MLP-Mixer: An all-MLP Architecture for Vision - https://arxiv.org/abs/2105.01601
 
     Differs from the paper: torch's start for linear layers, also for the read-out, which starts at zero
     there; no stochastic depth.
 
-    >>> MLPMixer((8, 8, 1), 2, 32, 10, depth=2)(torch.randn(3, 1, 8, 8)).shape
+    >>> MLPMixer(1, 10, image_size=(8, 8), patch=2, dim=32)(torch.randn(3, 1, 8, 8)).shape
     torch.Size([3, 10])
     """
 
     def __init__(
         self,
-        image: tuple[int, int, int],
-        patch: int,
-        dim: int,
+        in_channels: int,
         num_classes: int,
         *,
+        image_size: int | tuple[int, int],
+        patch: int,
+        dim: int,
         depth: int = 2,
-        token_hidden: int | None = None,
+        token_hidden_dim: int | None = None,
         hidden_dim: int | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        rows, columns, channels = image
-        if rows % patch or columns % patch:
-            raise ValueError(
-                f"patch {patch} does not divide an image of {rows} x {columns}; image={tuple(image)} is "
-                "read as (rows, columns, channels)"
-            )
-        self.image, self.patch = tuple(image), patch
+        name, factory = type(self).__name__, {"device": device, "dtype": dtype}
+        require_positive(name, in_channels=in_channels, num_classes=num_classes, patch=patch, dim=dim)
+        require_at_least(0, name, depth=depth)
+        rows, columns = require_pair(name, image_size=image_size)
+        for side in (rows, columns):
+            require_divides(name, image_size=side, patch=patch)
         tokens = (rows // patch) * (columns // patch)
-        token_hidden = tokens if token_hidden is None else token_hidden
+        token_hidden_dim = tokens if token_hidden_dim is None else token_hidden_dim
         hidden_dim = 2 * dim if hidden_dim is None else hidden_dim
-        self.embed = nn.Linear(channels * patch**2, dim)
-        self.blocks = nn.Sequential(
-            *(MixerBlock(tokens, dim, token_hidden, hidden_dim) for _ in range(depth))
-        )
-        self.norm = LayerNorm(dim)
-        self.out = nn.Linear(dim, num_classes)
+        require_positive(name, token_hidden_dim=token_hidden_dim, hidden_dim=hidden_dim)
+        self.in_channels, self.image_size, self.patch = in_channels, (rows, columns), patch
+        widths = {"token_hidden_dim": token_hidden_dim, "hidden_dim": hidden_dim}
+        self.embed = nn.Linear(in_channels * patch**2, dim, **factory)
+        self.blocks = nn.Sequential(*(MixerBlock(tokens, dim, **widths, **factory) for _ in range(depth)))
+        self.norm = LayerNorm(dim, **factory)
+        self.out = nn.Linear(dim, num_classes, **factory)
 
     def forward(self, x: Float[Tensor, "b c i j"]) -> Float[Tensor, "b n"]:
-        rows, columns, channels = self.image
-        require_image(x, channels, self)
-        if x.shape[2:] != (rows, columns):
-            raise ValueError(
-                f"this MLPMixer is built for {rows} x {columns} pixels, got shape {tuple(x.shape)}; the "
-                "token matrices fix the size: resize the images, or build it for another size"
-            )
-        patches = rearrange(x, "b c (i p) (j q) -> b (i j) (c p q)", p=self.patch, q=self.patch)
+        require_image(x, self.in_channels, self, sides=self.image_size)
+        patches = F.pixel_unshuffle(x, self.patch).flatten(2).mT  # (b, patches, channels and pixels)
         return self.out(self.norm(self.blocks(self.embed(patches))).mean(1))
 
     def extra_repr(self) -> str:
-        return f"image={self.image}, patch={self.patch}"
+        return f"{self.in_channels}, image_size={self.image_size}, patch={self.patch}"

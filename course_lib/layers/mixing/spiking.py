@@ -4,15 +4,24 @@ Time is axis 1, as in the rest of the library: ``(b, t, c, i, j)``.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
-from course_lib.layers._shapes import require_width
+from course_lib.layers._shapes import (
+    layer_name,
+    require_callable,
+    require_module,
+    require_number,
+    require_positive,
+    require_real,
+    require_width,
+)
 from course_lib.registry import implements
 
-__all__ = ["LIFNeuron", "MaxPatchEmbed", "SpikingMixerBlock", "lif_frequency_response", "lif_naive"]
+torch.fx.wrap("_fire")  # a loop over time, whose length a traced tensor cannot tell
 
 _STEP = {"gradcheck": "a spike is a step, whose true slope is zero; training uses a surrogate"}
 _FRAMES = {
@@ -68,7 +77,9 @@ class LIFNeuron(nn.Module):
     Shape: ``(b, t, ...)`` to spikes ``(b, t, ...)``, each 0 or 1.
 
     Raises:
-        ValueError: for a time constant below 1, or an input without a time axis.
+        ValueError: for a time constant below 1, a threshold or slope that is not above 0, or an input without
+            a time axis or without a step on it.
+        TypeError: for an argument that is no number, or an input that is not real.
 
     Paper: Spiking Neural Networks Need High Frequency Information - https://arxiv.org/abs/2505.18608
 
@@ -80,24 +91,51 @@ class LIFNeuron(nn.Module):
 
     def __init__(self, *, tau: float = 2.0, threshold: float = 1.0, slope: float = 4.0) -> None:
         super().__init__()
-        if tau < 1:
-            raise ValueError(f"tau must be at least 1, got {tau}; below 1 the voltage overshoots its input")
+        require_number(type(self).__name__, 1, tau=tau)  # below 1 the voltage overshoots its input
+        require_number(type(self).__name__, 0, open_low=True, threshold=threshold, slope=slope)
         self.tau, self.threshold, self.slope = tau, threshold, slope
 
     def forward(self, x: Float[Tensor, "b t ..."]) -> Float[Tensor, "b t ..."]:
-        if x.ndim < 2:
-            raise ValueError(f"LIFNeuron expects (b, t, ...), got {tuple(x.shape)}; axis 1 is time")
-        left, spikes = torch.zeros_like(x[:, 0]), []
-        for current in x.unbind(1):
-            voltage = left + (current - left) / self.tau
-            fired = (voltage >= self.threshold).to(x)
-            soft = torch.sigmoid(self.slope * (voltage - self.threshold))
-            spikes.append(fired + (soft - soft.detach()))  # the value is the step, the slope the sigmoid's
-            left = voltage * (1 - fired)
-        return torch.stack(spikes, dim=1)
+        _require_time(x, self)
+        return _fire(x, self.tau, self.threshold, self.slope)
 
     def extra_repr(self) -> str:
         return f"tau={self.tau}, threshold={self.threshold}, slope={self.slope}"
+
+
+def _require_time(x: Tensor, layer: nn.Module) -> None:
+    require_real(x, layer)
+    if isinstance(x, Tensor) and (x.ndim < 2 or x.shape[1] == 0):
+        raise ValueError(
+            f"{layer_name(layer)} expects x (b, t, ...) of at least one step, got shape {tuple(x.shape)}; "
+            "axis 1 is time"
+        )
+
+
+def _fire(x: Tensor, tau: float, threshold: float, slope: float) -> Tensor:
+    """All spikes of a leaky integrator, step by step along axis 1."""
+    step = partial(_lif_step, tau=tau, threshold=threshold, slope=slope)
+    left = torch.zeros_like(x[:, 0])
+    if getattr(torch.compiler, "is_exporting", bool)():  # a loop would fix the number of steps; torch >= 2.7
+        from torch._higher_order_ops.scan import scan
+
+        _, spikes = scan(step, left, x.movedim(1, 0))
+        return spikes.movedim(0, 1)
+    spikes = []
+    for current in x.unbind(1):
+        left, fired = step(left, current)
+        spikes.append(fired)
+    return torch.stack(spikes, dim=1)
+
+
+def _lif_step(
+    left: Tensor, current: Tensor, *, tau: float, threshold: float, slope: float
+) -> tuple[Tensor, Tensor]:
+    voltage = left + (current - left) / tau
+    fired = (voltage >= threshold).to(current.dtype)
+    soft = torch.sigmoid(slope * (voltage - threshold))
+    # The value of a spike is the step's, its slope the sigmoid's.
+    return voltage * (1 - fired), fired + (soft - soft.detach())
 
 
 @implements("max-former")
@@ -131,11 +169,13 @@ class _PerFrame(nn.Module):
         return self.layers(x.flatten(0, 1)).unflatten(0, x.shape[:2])
 
 
-def _require_frames(x: Tensor, dim: int, layer: nn.Module) -> None:
-    name = f"{type(layer).__name__}({dim})"
-    require_width(x, dim, name, axis=-3)
-    if x.ndim != 5:
-        raise ValueError(f"{name} expects (b, t, {dim}, i, j), got {tuple(x.shape)}; axis 1 is time")
+def _require_frames(x: Tensor, channels: int, layer: nn.Module) -> None:
+    require_width(x, channels, layer, axis=-3)
+    if isinstance(x, Tensor) and (x.ndim != 5 or x.shape[1] == 0):
+        raise ValueError(
+            f"{layer_name(layer)} expects x (b, t, {channels}, i, j) of at least one step, got shape "
+            f"{tuple(x.shape)}; axis 1 is time"
+        )
 
 
 @implements(
@@ -151,15 +191,18 @@ class SpikingMixerBlock(nn.Module):
         z = y + \mathrm{BN}\bigl(W_2\, \mathrm{LIF}(\mathrm{BN}(W_1\, \mathrm{LIF}(y)))\bigr)
 
     Args:
-        dim: channels c.
+        channels: c.
         mixer: T for single images ``(b, c, i, j)``: a pooling, a depthwise convolution, the identity.
         hidden_dim: width of the channel MLP, 2 c unless given.
         neuron: builds the nonlinearity; ``nn.GELU`` gives the same network without spikes.
+        device: of the parameters, except those of mixer and neurons.
+        dtype: of the parameters, except those of mixer and neurons.
 
     Shape: ``(b, t, c, i, j)`` to ``(b, t, c, i, j)``.
 
     Raises:
-        ValueError: for another shape.
+        ValueError: for a width below 1, or an input of another shape.
+        TypeError: for an argument of another type, or an input of another dtype.
 
     Paper: Spiking Neural Networks Need High Frequency Information - https://arxiv.org/abs/2505.18608
 
@@ -173,29 +216,38 @@ class SpikingMixerBlock(nn.Module):
 
     def __init__(
         self,
-        dim: int,
+        channels: int,
         mixer: nn.Module,
         *,
         hidden_dim: int | None = None,
         neuron: Callable[[], nn.Module] = LIFNeuron,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.dim, hidden_dim = dim, 2 * dim if hidden_dim is None else hidden_dim
-        self.mix_tokens = nn.Sequential(neuron(), _PerFrame(mixer, nn.BatchNorm2d(dim)))
+        name, factory = type(self).__name__, {"device": device, "dtype": dtype}
+        require_positive(name, channels=channels)
+        require_module(name, mixer=mixer)
+        require_callable(name, neuron=neuron)
+        hidden_dim = 2 * channels if hidden_dim is None else hidden_dim
+        require_positive(name, hidden_dim=hidden_dim)
+        self.channels = channels
+        norm = partial(nn.BatchNorm2d, **factory)
+        self.mix_tokens = nn.Sequential(neuron(), _PerFrame(mixer, norm(channels)))
         self.mix_channels = nn.Sequential(
             neuron(),
-            _PerFrame(nn.Conv2d(dim, hidden_dim, 1, bias=False), nn.BatchNorm2d(hidden_dim)),
+            _PerFrame(nn.Conv2d(channels, hidden_dim, 1, bias=False, **factory), norm(hidden_dim)),
             neuron(),
-            _PerFrame(nn.Conv2d(hidden_dim, dim, 1, bias=False), nn.BatchNorm2d(dim)),
+            _PerFrame(nn.Conv2d(hidden_dim, channels, 1, bias=False, **factory), norm(channels)),
         )
 
     def forward(self, x: Float[Tensor, "b t c i j"]) -> Float[Tensor, "b t c i j"]:
-        _require_frames(x, self.dim, self)
+        _require_frames(x, self.channels, self)
         x = x + self.mix_tokens(x)
         return x + self.mix_channels(x)
 
     def extra_repr(self) -> str:
-        return f"{self.dim}"
+        return f"{self.channels}"
 
 
 @implements(
@@ -214,11 +266,14 @@ class MaxPatchEmbed(nn.Module):
         in_channels: channels c that enter.
         out_channels: channels o that leave.
         neuron: builds the nonlinearity.
+        device: of the parameters, except those of the neuron.
+        dtype: of the parameters, except those of the neuron.
 
     Shape: ``(b, t, c, i, j)`` to ``(b, t, o, ceil(i/2), ceil(j/2))``.
 
     Raises:
-        ValueError: for another shape.
+        ValueError: for channels below 1, or an input of another shape.
+        TypeError: for an argument of another type, or an input of another dtype.
 
     Paper: Spiking Neural Networks Need High Frequency Information - https://arxiv.org/abs/2505.18608. That
     the shortcut starts from the same spikes is inferred.
@@ -228,18 +283,28 @@ class MaxPatchEmbed(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, *, neuron: Callable[[], nn.Module] = LIFNeuron
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        neuron: Callable[[], nn.Module] = LIFNeuron,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        name, factory = type(self).__name__, {"device": device, "dtype": dtype}
+        require_positive(name, in_channels=in_channels, out_channels=out_channels)
+        require_callable(name, neuron=neuron)
         self.in_channels, self.out_channels = in_channels, out_channels
         self.neuron = neuron()
         self.pooled = _PerFrame(
-            nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
-            nn.BatchNorm2d(out_channels),
+            nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False, **factory),
+            nn.BatchNorm2d(out_channels, **factory),
             nn.MaxPool2d(3, stride=2, padding=1),
         )
         self.shortcut = _PerFrame(
-            nn.Conv2d(in_channels, out_channels, 1, stride=2, bias=False), nn.BatchNorm2d(out_channels)
+            nn.Conv2d(in_channels, out_channels, 1, stride=2, bias=False, **factory),
+            nn.BatchNorm2d(out_channels, **factory),
         )
 
     def forward(self, x: Float[Tensor, "b t c i j"]) -> Float[Tensor, "b t o k l"]:

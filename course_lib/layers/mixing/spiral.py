@@ -7,10 +7,14 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_lib.layers.mixing._images import require_image
+from course_lib.layers._shapes import (
+    require_image,
+    require_number,
+    require_positive,
+)
 from course_lib.registry import implements
 
-__all__ = ["SpiralFC", "SpiralMixer", "spiral_offsets", "spiral_shift", "spiral_shift_naive"]
+torch.fx.wrap("spiral_shift")  # it lays out rows and columns, which a traced tensor cannot tell
 
 
 @implements("spiral-mlp")
@@ -33,7 +37,8 @@ def spiral_offsets(
     Shape: integers ``(c, 2)``: row offset, then column offset.
 
     Raises:
-        ValueError: if the partitions do not divide the channels.
+        ValueError: if the partitions do not divide the channels, or a number is too small.
+        TypeError: for an argument of another type.
 
     Paper: SpiralMLP: A Lightweight Vision MLP Architecture - https://arxiv.org/abs/2404.00648
 
@@ -45,14 +50,25 @@ def spiral_offsets(
     >>> spiral_offsets(8, reach=2, period=8, partitions=1).tolist()
     [[0, 0], [0, 0], [0, 1], [-1, 1], [-2, 0], [-1, -1], [0, -1], [0, 0]]
     """
-    if partitions < 1 or channels % partitions:
-        raise ValueError(f"partitions={partitions} must divide channels={channels}")
-    size = channels // partitions
-    places = []
+    _require_spiral("spiral_offsets", channels, reach, period, partitions)
+    return torch.tensor(_places(channels, reach, period, partitions))
+
+
+def _require_spiral(layer: str, channels: int, reach: float, period: float, partitions: int) -> None:
+    require_positive(layer, channels=channels, partitions=partitions)
+    require_number(layer, 0, reach=reach)
+    require_number(layer, 0, open_low=True, period=period)
+    if channels % partitions:
+        raise ValueError(f"{layer}: partitions={partitions} must divide the {channels} channels")
+
+
+def _places(channels: int, reach: float, period: float, partitions: int) -> list[tuple[int, int]]:
+    """The offsets as plain numbers, which exist where tensors have none: on the meta device."""
+    size, places = channels // partitions, []
     for c in range(size):
         amplitude, angle = 2 * reach / size * min(c, size - c), 2 * math.pi * c / period
         places.append((round(amplitude * math.cos(angle)), round(amplitude * math.sin(angle))))
-    return torch.tensor(places * partitions)
+    return places * partitions
 
 
 def spiral_shift_naive(x: Float[Tensor, "b c i j"], offsets: Int[Tensor, "c 2"]) -> Float[Tensor, "b c i j"]:
@@ -83,12 +99,18 @@ def spiral_shift(x: Float[Tensor, "b c i j"], offsets: Int[Tensor, "c 2"]) -> Fl
         x: image.
         offsets: row and column offset of every channel.
 
+    Raises:
+        ValueError: for what is no image, or not one pair of offsets for every channel.
+        TypeError: for an input that is not real, or offsets that are no integers.
+
     Paper: SpiralMLP: A Lightweight Vision MLP Architecture - https://arxiv.org/abs/2404.00648 (there a
     deformable convolution with constant offsets does the same)
 
     >>> spiral_shift(torch.tensor([[[[1.0, 2.0, 3.0]]]]), torch.tensor([[0, 1]]))
     tensor([[[[2., 3., 0.]]]])
     """
+    require_image(x, None, "spiral_shift")
+    _require_offsets("spiral_shift", offsets, x.shape[1])
     rows, columns = x.shape[-2:]
     down, right = offsets.to(x.device)[:, :, None, None].unbind(1)  # (c, 1, 1) each
     i = torch.arange(rows, device=x.device)[:, None] + down
@@ -97,6 +119,14 @@ def spiral_shift(x: Float[Tensor, "b c i j"], offsets: Int[Tensor, "c 2"]) -> Fl
     index = (i.clamp(0, rows - 1) * columns + j.clamp(0, columns - 1)).flatten(1)
     moved = x.flatten(2).gather(2, index.expand(x.shape[0], -1, -1)).unflatten(2, (rows, columns))
     return torch.where(inside, moved, torch.zeros_like(moved))
+
+
+def _require_offsets(layer: str, offsets: Tensor, channels: int) -> None:
+    if not isinstance(offsets, Tensor) or offsets.is_floating_point() or offsets.is_complex():
+        kind = offsets.dtype if isinstance(offsets, Tensor) else type(offsets).__name__
+        raise TypeError(f"{layer}: offsets must be a tensor of integers, got {kind}")
+    if offsets.shape != (channels, 2):
+        raise ValueError(f"{layer}: offsets must have shape {(channels, 2)}, got {tuple(offsets.shape)}")
 
 
 @implements("spiral-mlp", example=lambda: (SpiralFC(8, 5, reach=2, period=8), torch.randn(2, 8, 4, 6)))
@@ -116,11 +146,15 @@ class SpiralFC(nn.Module):
         partitions: how often the spiral is run through.
         offsets: a table ``(c, 2)`` of your own in place of the spiral.
         bias: learn b.
+        device: of the parameters.
+        dtype: of the parameters.
 
     Shape: ``(b, c, i, j)`` to ``(b, o, i, j)``.
 
     Raises:
-        ValueError: for offsets of another shape, or another number of channels.
+        ValueError: for offsets of another shape, partitions that do not divide the channels, a number that is
+            too small, or another number of channels.
+        TypeError: for an argument of another type, or an input of another dtype.
 
     Paper: SpiralMLP: A Lightweight Vision MLP Architecture - https://arxiv.org/abs/2404.00648 (see
     :func:`spiral_offsets` for what is inferred). The released code takes the largest of every 16 channels
@@ -140,15 +174,27 @@ class SpiralFC(nn.Module):
         partitions: int = 2,
         offsets: Int[Tensor, "c 2"] | None = None,
         bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        name, factory = type(self).__name__, {"device": device, "dtype": dtype}
+        require_positive(name, in_channels=in_channels, out_channels=out_channels)
+        _require_spiral(name, in_channels, reach, period, partitions)
         if offsets is None:
-            offsets = spiral_offsets(in_channels, reach=reach, period=period, partitions=partitions)
-        if offsets.shape != (in_channels, 2):
-            raise ValueError(f"offsets need shape {(in_channels, 2)}, got {tuple(offsets.shape)}")
+            self.places = _places(in_channels, reach, period, partitions)
+        else:
+            _require_offsets(name, offsets, in_channels)
+            self.places = offsets.tolist()
         self.in_channels, self.out_channels = in_channels, out_channels
-        self.linear = nn.Conv2d(in_channels, out_channels, 1, bias=bias)
-        self.register_buffer("offsets", offsets)
+        self.linear = nn.Conv2d(in_channels, out_channels, 1, bias=bias, **factory)
+        self.register_buffer("offsets", torch.empty(in_channels, 2, dtype=torch.int64, device=device))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """The offsets as built; the linear map has a start of its own."""
+        if not self.offsets.is_meta:
+            self.offsets.copy_(torch.tensor(self.places))
 
     def forward(self, x: Float[Tensor, "b c i j"]) -> Float[Tensor, "b o i j"]:
         require_image(x, self.in_channels, self)
@@ -167,16 +213,19 @@ class SpiralMixer(nn.Module):
         y = W_o\,(a \odot u + (1 - a) \odot v) + b_o
 
     Args:
-        dim: channels c.
+        channels: c.
         reach: largest distance of the spiral.
         period: channels per turn.
         partitions: how often the spiral is run through.
         offsets: a table ``(c, 2)`` of your own.
+        device: of the parameters.
+        dtype: of the parameters.
 
     Shape: ``(b, c, i, j)`` to ``(b, c, i, j)``.
 
     Raises:
         ValueError: as :class:`SpiralFC`.
+        TypeError: as :class:`SpiralFC`.
 
     Paper: SpiralMLP: A Lightweight Vision MLP Architecture - https://arxiv.org/abs/2404.00648. The hidden
     width c / 4 of the MLP and the missing bias of :math:`W_s` are from the released code.
@@ -187,25 +236,35 @@ class SpiralMixer(nn.Module):
 
     def __init__(
         self,
-        dim: int,
+        channels: int,
         *,
         reach: int | float = 3.0,
         period: int | float = 32.0,
         partitions: int = 2,
         offsets: Int[Tensor, "c 2"] | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.dim, hidden = dim, max(dim // 4, 1)
-        self.cross = SpiralFC(dim, dim, reach=reach, period=period, partitions=partitions, offsets=offsets)
-        self.plain = nn.Conv2d(dim, dim, 1, bias=False)
-        self.weigh = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, 2 * dim))
-        self.out = nn.Conv2d(dim, dim, 1)
+        name, factory = type(self).__name__, {"device": device, "dtype": dtype}
+        _require_spiral(name, channels, reach, period, partitions)
+        if offsets is not None:
+            _require_offsets(name, offsets, channels)
+        self.channels, hidden = channels, max(channels // 4, 1)
+        spiral = {"reach": reach, "period": period, "partitions": partitions, "offsets": offsets}
+        self.cross = SpiralFC(channels, channels, **spiral, **factory)
+        self.plain = nn.Conv2d(channels, channels, 1, bias=False, **factory)
+        self.weigh = nn.Sequential(
+            nn.Linear(channels, hidden, **factory), nn.GELU(), nn.Linear(hidden, 2 * channels, **factory)
+        )
+        self.out = nn.Conv2d(channels, channels, 1, **factory)
 
     def forward(self, x: Float[Tensor, "b c i j"]) -> Float[Tensor, "b c i j"]:
+        require_image(x, self.channels, self)
         cross, plain = self.cross(x), self.plain(x)
-        scores = self.weigh((cross + plain).mean((2, 3))).unflatten(1, (self.dim, 2))
+        scores = self.weigh((cross + plain).mean((2, 3))).unflatten(1, (self.channels, 2))
         a, b = F.softmax(scores, dim=-1)[..., None, None].unbind(2)
         return self.out(a * cross + b * plain)
 
     def extra_repr(self) -> str:
-        return f"{self.dim}"
+        return f"{self.channels}"

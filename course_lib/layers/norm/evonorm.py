@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.fx import Proxy
 
+from course_lib.layers._half import wide
 from course_lib.layers._shapes import (
     require_at_least,
     require_divides,
@@ -16,7 +17,6 @@ from course_lib.layers._shapes import (
     require_positive,
     require_sequence,
 )
-from course_lib.layers.norm._half import wide
 from course_lib.registry import implements
 
 

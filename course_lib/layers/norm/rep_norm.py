@@ -1,12 +1,11 @@
 """A norm that folds away after training, and attention without a softmax."""
 
-from contextlib import nullcontext
-
 import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from course_lib.layers._half import no_autocast, wide
 from course_lib.layers._shapes import (
     require_at_least,
     require_divides,
@@ -15,7 +14,6 @@ from course_lib.layers._shapes import (
     require_positive,
     require_width,
 )
-from course_lib.layers.norm._half import wide
 from course_lib.layers.norm.layer_norm import BatchNorm, LayerNorm
 from course_lib.registry import implements
 
@@ -321,9 +319,7 @@ class SimplifiedLinearAttention(nn.Module):
         self, q: Float[Tensor, "b h t k"], k: Float[Tensor, "b h t k"], v: Float[Tensor, "b h t k"]
     ) -> Float[Tensor, "b h t k"]:
         """The kernel term alone, in the cheaper of its two orders."""
-        device = self.qkv.weight.device.type
-        autocast = torch.is_autocast_enabled(device)
-        with torch.autocast(device, enabled=False) if autocast else nullcontext():
+        with no_autocast(q):
             return self._attend(wide(q), wide(k), wide(v)).to(v.dtype)
 
     def _attend(

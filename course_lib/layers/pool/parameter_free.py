@@ -194,6 +194,4 @@ class EfficientLayer(nn.Module):
 def _require_odd(layer: str, kernel_size: int) -> None:
     require_positive(layer, kernel_size=kernel_size)
     if kernel_size % 2 == 0:
-        raise ValueError(
-            f"{layer}: kernel_size must be odd, to have a centre, got {kernel_size}"
-        )
+        raise ValueError(f"{layer}: kernel_size must be odd, to have a centre, got {kernel_size}")

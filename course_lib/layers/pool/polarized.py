@@ -63,9 +63,7 @@ class PolarizedSelfAttention(nn.Module):
         name, factory = type(self).__name__, {"device": device, "dtype": dtype}
         require_positive(name, channels=channels)
         if channels % 2:
-            raise ValueError(
-                f"{name}: channels must be even: gates work on half of them, got {channels}"
-            )
+            raise ValueError(f"{name}: channels must be even: gates work on half of them, got {channels}")
         require_one_of(name, _LAYOUTS, layout=layout)
         require_one_of(name, _SPATIAL_SOFTMAX, spatial_softmax=spatial_softmax)
         self.channels, self.layout, self.spatial_softmax = channels, layout, spatial_softmax

@@ -7,11 +7,11 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, einsum, nn
 
-from course_lib.layers._shapes import require_width
+from course_lib.layers._half import wide
+from course_lib.layers._shapes import require_positive, require_width
+from course_lib.layers.structured._factors import require_factors
 from course_lib.layers.structured.scaling import structured_init_std
 from course_lib.registry import implements
-
-__all__ = ["BlockTensorTrainLinear", "MonarchLinear", "block_tensor_train_naive"]
 
 
 def block_tensor_train_naive(
@@ -59,11 +59,14 @@ class BlockTensorTrainLinear(nn.Module):
         out_shape: :math:`(m_1, m_2)`; the output width is their product.
         rank: the rank r, at most :math:`\min(m_1, n_2)`.
         bias: add a learned bias.
+        device: of the parameters.
+        dtype: of the parameters.
 
     Shape: ``(*b, i)`` to ``(*b, o)``.
 
     Raises:
-        ValueError: for a wrong width, or a rank out of range.
+        ValueError: for sizes below 1, a rank above :math:`\min(m_1, n_2)`, or an input of the wrong width.
+        TypeError: for shapes that are no pairs, or an input of another type than the parameters.
 
     Paper: Compute Better Spent: Replacing Dense Layers with Structured Matrices -
     https://arxiv.org/abs/2406.06248
@@ -77,20 +80,31 @@ class BlockTensorTrainLinear(nn.Module):
     """
 
     def __init__(
-        self, in_shape: tuple[int, int], out_shape: tuple[int, int], rank: int, *, bias: bool = True
+        self,
+        in_shape: tuple[int, int],
+        out_shape: tuple[int, int],
+        rank: int,
+        *,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        (n1, n2), (m1, m2) = in_shape, out_shape
-        if min(n1, n2, m1, m2) < 1 or not 1 <= rank <= min(m1, n2):
+        name = type(self).__name__
+        n1, n2 = require_factors(name, in_shape=in_shape)
+        m1, m2 = require_factors(name, out_shape=out_shape)
+        require_positive(name, rank=rank)
+        if rank > min(m1, n2):
             raise ValueError(
-                f"between {in_shape} and {out_shape} the rank lies between 1 and {min(m1, n2)}, got {rank}; "
-                "all sizes are at least 1"
+                f"{name}: rank must be at most {min(m1, n2)} between in_shape={in_shape} and "
+                f"out_shape={out_shape}, got {rank}"
             )
+        factory = {"device": device, "dtype": dtype}
         self.in_shape, self.out_shape, self.rank = (n1, n2), (m1, m2), rank
         self.in_features, self.out_features = n1 * n2, m1 * m2
-        self.left = nn.Parameter(torch.empty(m1, m2, n1, rank))
-        self.right = nn.Parameter(torch.empty(m2, n1, n2, rank))
-        self.bias = nn.Parameter(torch.empty(m1 * m2)) if bias else None
+        self.left = nn.Parameter(torch.empty(m1, m2, n1, rank, **factory))
+        self.right = nn.Parameter(torch.empty(m2, n1, n2, rank, **factory))
+        self.bias = nn.Parameter(torch.empty(m1 * m2, **factory)) if bias else None
         self.reset_parameters()
 
     def factor_fans(self) -> dict[str, tuple[int, int]]:
@@ -122,10 +136,13 @@ class BlockTensorTrainLinear(nn.Module):
         """
         layer = BlockTensorTrainLinear(in_shape, out_shape, rank, bias=bias is not None).to(weight)
         if weight.shape != (layer.out_features, layer.in_features):
-            raise ValueError(f"{tuple(weight.shape)} is not {out_shape} by {in_shape}, multiplied out")
+            raise ValueError(
+                f"{cls.__name__}.from_dense: {tuple(weight.shape)} is not {out_shape} by {in_shape}, "
+                "multiplied out"
+            )
         blocks = rearrange(weight.detach(), "(p q) (i j) -> q i p j", p=out_shape[0], i=in_shape[0])
         with torch.no_grad():
-            u, s, vh = torch.linalg.svd(blocks, full_matrices=False)
+            u, s, vh = torch.linalg.svd(wide(blocks), full_matrices=False)
             root = s[..., None, :rank].sqrt()
             layer.left.copy_(rearrange(u[..., :rank] * root, "q i p s -> p q i s"))
             layer.right.copy_(vh[..., :rank, :].mT * root)
@@ -139,7 +156,7 @@ class BlockTensorTrainLinear(nn.Module):
         return rearrange(einsum("pqis,qijs->pqij", self.left, self.right), "p q i j -> (p q) (i j)")
 
     def forward(self, x: Float[Tensor, "*b i"]) -> Float[Tensor, "*b o"]:
-        require_width(x, self.in_features, f"{type(self).__name__}({self.extra_repr()})")
+        require_width(x, self.in_features, self)
         z = einsum("...ij,qijs->...qis", x.unflatten(-1, self.in_shape), self.right)
         y = einsum("...qis,pqis->...pq", z, self.left).flatten(-2)
         return y if self.bias is None else y + self.bias
@@ -166,11 +183,14 @@ class MonarchLinear(BlockTensorTrainLinear):
         in_shape: :math:`(n_1, n_2)`; the input width is their product.
         out_shape: :math:`(m_1, m_2)`; the output width is their product.
         bias: add a learned bias.
+        device: of the parameters.
+        dtype: of the parameters.
 
     Shape: ``(*b, i)`` to ``(*b, o)``.
 
     Raises:
-        ValueError: for a wrong width, or a size below 1.
+        ValueError: for a size below 1, or an input of the wrong width.
+        TypeError: for shapes that are no pairs, or an input of another type than the parameters.
 
     Paper: Compute Better Spent: Replacing Dense Layers with Structured Matrices -
     https://arxiv.org/abs/2406.06248 (Monarch matrices themselves: https://arxiv.org/abs/2204.00595)
@@ -180,8 +200,16 @@ class MonarchLinear(BlockTensorTrainLinear):
     (1024, 64)
     """
 
-    def __init__(self, in_shape: tuple[int, int], out_shape: tuple[int, int], *, bias: bool = True) -> None:
-        super().__init__(in_shape, out_shape, 1, bias=bias)
+    def __init__(
+        self,
+        in_shape: tuple[int, int],
+        out_shape: tuple[int, int],
+        *,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(in_shape, out_shape, 1, bias=bias, device=device, dtype=dtype)
 
     @classmethod
     def from_dense(

@@ -7,11 +7,11 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, einsum, nn
 
-from course_lib.layers._shapes import require_width
+from course_lib.layers._half import wide
+from course_lib.layers._shapes import require_positive, require_width
+from course_lib.layers.structured._factors import require_factors
 from course_lib.layers.structured.scaling import structured_init_std
 from course_lib.registry import implements
-
-__all__ = ["KroneckerLinear"]
 
 
 @implements(
@@ -34,11 +34,14 @@ class KroneckerLinear(nn.Module):
         out_shape: :math:`(o_1, o_2)`; the output width is their product.
         terms: number K of products in the sum.
         bias: add a learned bias.
+        device: of the parameters.
+        dtype: of the parameters.
 
     Shape: ``(*b, i)`` to ``(*b, o)``.
 
     Raises:
-        ValueError: for a wrong width, or a size below 1.
+        ValueError: for a size below 1, or an input of the wrong width.
+        TypeError: for shapes that are no pairs, or an input of another type than the parameters.
 
     Paper: Compute Better Spent: Replacing Dense Layers with Structured Matrices -
     https://arxiv.org/abs/2406.06248
@@ -51,16 +54,26 @@ class KroneckerLinear(nn.Module):
     """
 
     def __init__(
-        self, in_shape: tuple[int, int], out_shape: tuple[int, int], *, terms: int = 1, bias: bool = True
+        self,
+        in_shape: tuple[int, int],
+        out_shape: tuple[int, int],
+        *,
+        terms: int = 1,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if min(*in_shape, *out_shape, terms) < 1:
-            raise ValueError(f"all sizes are at least 1, got {in_shape}, {out_shape} and terms={terms}")
-        self.in_shape, self.out_shape, self.terms = tuple(in_shape), tuple(out_shape), terms
+        name = type(self).__name__
+        self.in_shape = require_factors(name, in_shape=in_shape)
+        self.out_shape = require_factors(name, out_shape=out_shape)
+        require_positive(name, terms=terms)
+        factory = {"device": device, "dtype": dtype}
+        self.terms = terms
         self.in_features, self.out_features = math.prod(in_shape), math.prod(out_shape)
-        self.a = nn.Parameter(torch.empty(terms, out_shape[0], in_shape[0]))
-        self.b = nn.Parameter(torch.empty(terms, out_shape[1], in_shape[1]))
-        self.bias = nn.Parameter(torch.empty(self.out_features)) if bias else None
+        self.a = nn.Parameter(torch.empty(terms, out_shape[0], in_shape[0], **factory))
+        self.b = nn.Parameter(torch.empty(terms, out_shape[1], in_shape[1], **factory))
+        self.bias = nn.Parameter(torch.empty(self.out_features, **factory)) if bias else None
         self.reset_parameters()
 
     def factor_fans(self) -> dict[str, tuple[int, int]]:
@@ -95,12 +108,18 @@ class KroneckerLinear(nn.Module):
         """
         layer = cls(in_shape, out_shape, terms=terms, bias=bias is not None).to(weight)
         if weight.shape != (layer.out_features, layer.in_features):
-            raise ValueError(f"{tuple(weight.shape)} is not {out_shape} by {in_shape}, multiplied out")
+            raise ValueError(
+                f"KroneckerLinear.from_dense: {tuple(weight.shape)} is not {out_shape} by {in_shape}, "
+                "multiplied out"
+            )
         rows = rearrange(weight.detach(), "(p q) (i j) -> (p i) (q j)", p=out_shape[0], i=in_shape[0])
         if terms > min(rows.shape):
-            raise ValueError(f"{min(rows.shape)} terms give any matrix of this size, got terms={terms}")
+            raise ValueError(
+                f"KroneckerLinear.from_dense: {min(rows.shape)} terms give any matrix of this size, "
+                f"got terms={terms}"
+            )
         with torch.no_grad():
-            left, s, right = torch.linalg.svd(rows, full_matrices=False)
+            left, s, right = torch.linalg.svd(wide(rows), full_matrices=False)
             root = s[:terms].sqrt()
             layer.a.copy_(rearrange(left[:, :terms] * root, "(p i) k -> k p i", p=out_shape[0]))
             layer.b.copy_(rearrange(right[:terms].mT * root, "(q j) k -> k q j", q=out_shape[1]))
@@ -114,7 +133,7 @@ class KroneckerLinear(nn.Module):
         return rearrange(einsum("kpi,kqj->pqij", self.a, self.b), "p q i j -> (p q) (i j)")
 
     def forward(self, x: Float[Tensor, "*b i"]) -> Float[Tensor, "*b o"]:
-        require_width(x, self.in_features, f"KroneckerLinear({self.extra_repr()})")
+        require_width(x, self.in_features, self)
         z = einsum("...ij,kqj->...kiq", x.unflatten(-1, self.in_shape), self.b)
         y = einsum("...kiq,kpi->...pq", z, self.a).flatten(-2)
         return y if self.bias is None else y + self.bias

@@ -9,11 +9,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_lib.layers._shapes import require_width
+from course_lib.layers._half import wide
+from course_lib.layers._shapes import require_positive, require_width
 from course_lib.layers.structured.scaling import structured_init_std
 from course_lib.registry import implements
-
-__all__ = ["LowRankLinear", "effective_rank", "frobenius_decay", "spectral_init_"]
 
 
 @implements(
@@ -36,11 +35,14 @@ class LowRankLinear(nn.Module):
         out_features: output width o.
         rank: inner width r.
         bias: add a learned bias.
+        device: of the parameters.
+        dtype: of the parameters.
 
     Shape: ``(*b, i)`` to ``(*b, o)``.
 
     Raises:
-        ValueError: for a wrong width, or a rank below 1 or above the smaller width.
+        ValueError: for sizes below 1, a rank above the smaller width, or an input of the wrong width.
+        TypeError: for an input of another type than the parameters.
 
     Paper: Compute Better Spent: Replacing Dense Layers with Structured Matrices -
     https://arxiv.org/abs/2406.06248 (the start: every factor by :func:`structured_init_std`);
@@ -52,17 +54,29 @@ class LowRankLinear(nn.Module):
     (torch.Size([4, 6]), 2)
     """
 
-    def __init__(self, in_features: int, out_features: int, rank: int, *, bias: bool = True) -> None:
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        rank: int,
+        *,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
-        if not 1 <= rank <= min(in_features, out_features):
+        name = type(self).__name__
+        require_positive(name, in_features=in_features, out_features=out_features, rank=rank)
+        if rank > min(in_features, out_features):
             raise ValueError(
-                f"the rank of a {out_features} x {in_features} matrix lies between 1 and "
-                f"{min(in_features, out_features)}, got {rank}"
+                f"{name}: rank must be at most {min(in_features, out_features)} for a matrix of "
+                f"{out_features} x {in_features}, got {rank}"
             )
+        factory = {"device": device, "dtype": dtype}
         self.in_features, self.out_features, self.rank = in_features, out_features, rank
-        self.u = nn.Parameter(torch.empty(out_features, rank))
-        self.v = nn.Parameter(torch.empty(in_features, rank))
-        self.bias = nn.Parameter(torch.empty(out_features)) if bias else None
+        self.u = nn.Parameter(torch.empty(out_features, rank, **factory))
+        self.v = nn.Parameter(torch.empty(in_features, rank, **factory))
+        self.bias = nn.Parameter(torch.empty(out_features, **factory)) if bias else None
         self.reset_parameters()
 
     def factor_fans(self) -> dict[str, tuple[int, int]]:
@@ -86,7 +100,7 @@ class LowRankLinear(nn.Module):
         """
         layer = cls(weight.shape[1], weight.shape[0], rank, bias=bias is not None).to(weight)
         with torch.no_grad():
-            p, s, qh = torch.linalg.svd(weight.detach(), full_matrices=False)
+            p, s, qh = torch.linalg.svd(wide(weight.detach()), full_matrices=False)
             layer.u.copy_(p[:, :rank] * s[:rank].sqrt())
             layer.v.copy_(qh[:rank].mT * s[:rank].sqrt())
             if bias is not None:
@@ -99,7 +113,7 @@ class LowRankLinear(nn.Module):
         return self.u @ self.v.mT
 
     def forward(self, x: Float[Tensor, "*b i"]) -> Float[Tensor, "*b o"]:
-        require_width(x, self.in_features, f"LowRankLinear({self.extra_repr()})")
+        require_width(x, self.in_features, self)
         return F.linear(x @ self.v, self.u, self.bias)
 
     def extra_repr(self) -> str:
@@ -116,7 +130,7 @@ def effective_rank(matrix: Float[Tensor, "*b o i"]) -> Float[Tensor, "*b"]:
     effective rank 0. Scaling the matrix changes nothing.
 
     Args:
-        matrix: one matrix, or many along leading axes.
+        matrix: one matrix, or many along leading axes; half precision gives float32.
 
     Paper: Exploring Low Rank Training of Deep Neural Networks - https://arxiv.org/abs/2209.13569
 
@@ -126,10 +140,12 @@ def effective_rank(matrix: Float[Tensor, "*b o i"]) -> Float[Tensor, "*b"]:
     >>> effective_rank(torch.diag(torch.tensor([3.0, 3.0, 0.0]))).round(decimals=4)
     tensor(2.)
     """
-    s = torch.linalg.svdvals(matrix)
+    s = torch.linalg.svdvals(wide(matrix))
     total = s.sum(-1, keepdim=True)
     p = s / torch.where(total > 0, total, 1)
-    return torch.where(total[..., 0] > 0, torch.special.entr(p).sum(-1).exp(), 0)
+    # ln 1 where p = 0: there the slope of -p ln p is infinite, and a gradient would be NaN.
+    entropy = -(p * torch.where(p > 0, p, 1).log()).sum(-1)
+    return torch.where(total[..., 0] > 0, entropy.exp(), 0)
 
 
 @implements("low-rank-training")
@@ -167,10 +183,12 @@ def spectral_init_(
     """
     shape = (layer.out_features, layer.in_features)
     if weight is None:
-        weight = torch.randn(shape).to(layer.u) / math.sqrt(layer.in_features)
+        weight = torch.randn_like(wide(layer.u.new_empty(shape))) / math.sqrt(layer.in_features)
     if weight.shape != shape:
-        raise ValueError(f"the layer stands for a matrix {shape}, got a start {tuple(weight.shape)}")
-    p, s, qh = torch.linalg.svd(weight, full_matrices=False)
+        raise ValueError(
+            f"spectral_init_: the layer stands for a matrix {shape}, got a start {tuple(weight.shape)}"
+        )
+    p, s, qh = torch.linalg.svd(wide(weight), full_matrices=False)
     s = s[: layer.rank]
     if ones:
         s = torch.ones_like(s) * (s.square().mean().sqrt() if keep_norm else 1)

@@ -9,17 +9,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_lib.layers._shapes import require_width
+from course_lib.layers._half import wide
+from course_lib.layers._shapes import require_number, require_positive, require_width
 from course_lib.layers.structured.low_rank import LowRankLinear
 from course_lib.registry import implements
-
-__all__ = [
-    "OrderedLowRankLinear",
-    "hierarchical_group_lasso",
-    "progressive_shrink_",
-    "sample_rank_",
-    "truncate_rank",
-]
 
 
 @implements(
@@ -32,19 +25,23 @@ class OrderedLowRankLinear(LowRankLinear):
 
     .. math:: y = U_{:b} V_{:b}^\top x + c
 
-    ``active_rank`` is b; None uses all columns. When b is drawn anew at every step (:func:`sample_rank_`),
-    early columns are used more often than late ones and become the important ones.
+    ``active_rank`` is b; None uses all columns; the state keeps it. When b is drawn anew at every step
+    (:func:`sample_rank_`), early columns are used more often than late ones and become the important ones.
 
     Args:
         in_features: input width i.
         out_features: output width o.
         rank: columns at the start; None for the smaller width, so that every matrix can be reached.
         bias: add a learned bias.
+        device: of the parameters.
+        dtype: of the parameters.
 
     Shape: ``(*b, i)`` to ``(*b, o)``.
 
     Raises:
-        ValueError: for a wrong width or rank.
+        ValueError: for sizes below 1, a rank above the smaller width, an ``active_rank`` that the layer does
+            not have, or an input of the wrong width.
+        TypeError: for an input of another type than the parameters.
 
     Paper: Maestro: Uncovering Low-Rank Structures via Trainable Decomposition -
     https://arxiv.org/abs/2308.14929
@@ -56,22 +53,50 @@ class OrderedLowRankLinear(LowRankLinear):
     """
 
     def __init__(
-        self, in_features: int, out_features: int, *, rank: int | None = None, bias: bool = True
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        rank: int | None = None,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
-        self.active_rank: int | None = None
+        require_positive(type(self).__name__, in_features=in_features, out_features=out_features)
         rank = min(in_features, out_features) if rank is None else rank
-        super().__init__(in_features, out_features, rank, bias=bias)
+        super().__init__(in_features, out_features, rank, bias=bias, device=device, dtype=dtype)
+        self.register_buffer("active_columns", torch.full((1,), rank, device=device))
+        self._active_rank: int | None = None
+        self.register_load_state_dict_post_hook(_read_active_columns)
+
+    @property
+    def active_rank(self) -> int | None:
+        """The columns in use; None for all."""
+        return self._active_rank
+
+    @active_rank.setter
+    def active_rank(self, rank: int | None) -> None:
+        if rank is not None:
+            require_positive(type(self).__name__, active_rank=rank)
+            if rank > self.rank:
+                raise ValueError(
+                    f"{type(self).__name__}: active_rank must be at most {self.rank}, got {rank}"
+                )
+        self._active_rank = rank
+        self.active_columns.fill_(self.rank if rank is None else rank)
 
     def reset_parameters(self) -> None:
-        """The SVD of a normal start with variance 1 / i; the bias zero."""
-        start = torch.randn(self.out_features, self.in_features) / self.in_features**0.5
+        """The SVD of a normal start with variance 1 / i, all columns active; the bias zero."""
+        shape = (self.out_features, self.in_features)
+        start = torch.randn_like(wide(self.u.detach().new_empty(shape))) / self.in_features**0.5
         with torch.no_grad():
-            if not self.u.is_meta:
-                p, s, qh = torch.linalg.svd(start, full_matrices=False)
-                self.u.copy_(p[:, : self.rank] * s[: self.rank].sqrt())
-                self.v.copy_(qh[: self.rank].mT * s[: self.rank].sqrt())
+            p, s, qh = torch.linalg.svd(start, full_matrices=False)
+            self.u.copy_(p[:, : self.rank] * s[: self.rank].sqrt())
+            self.v.copy_(qh[: self.rank].mT * s[: self.rank].sqrt())
             if self.bias is not None:
                 self.bias.zero_()
+        if "active_columns" in self._buffers:  # not yet in the constructor of the class above
+            self.active_rank = None
 
     @property
     def weight(self) -> Float[Tensor, "o i"]:
@@ -80,9 +105,16 @@ class OrderedLowRankLinear(LowRankLinear):
         return self.u[:, :b] @ self.v[:, :b].mT
 
     def forward(self, x: Float[Tensor, "*b i"]) -> Float[Tensor, "*b o"]:
-        require_width(x, self.in_features, f"OrderedLowRankLinear({self.extra_repr()})")
+        require_width(x, self.in_features, self)
         b = self.active_rank
         return F.linear(x @ self.v[:, :b], self.u[:, :b], self.bias)
+
+
+def _read_active_columns(layer: OrderedLowRankLinear, incompatible_keys: object) -> None:
+    """After a state was loaded: its number of columns, as the integer that slices."""
+    if not layer.active_columns.is_meta:
+        columns = int(layer.active_columns)
+        layer._active_rank = columns if columns < layer.rank else None
 
 
 @implements("maestro")
@@ -107,7 +139,7 @@ def sample_rank_(
     (1, True)
     """
     if not layers:
-        raise ValueError("there is no factorised layer to draw a rank for")
+        raise ValueError("sample_rank_: there is no factorised layer to draw a rank for")
     which = int(torch.randint(len(layers), (), generator=generator))
     rank = int(torch.randint(1, layers[which].rank + 1, (), generator=generator))
     for position, layer in enumerate(layers):
@@ -159,6 +191,9 @@ def progressive_shrink_(layer: LowRankLinear, eps: float = 1e-7) -> int:
         layer: changed in place.
         eps: largest product of the two norms that is cut.
 
+    Raises:
+        ValueError: for a negative ``eps``.
+
     Paper: Maestro: Uncovering Low-Rank Structures via Trainable Decomposition -
     https://arxiv.org/abs/2308.14929
 
@@ -167,11 +202,15 @@ def progressive_shrink_(layer: LowRankLinear, eps: float = 1e-7) -> int:
     >>> progressive_shrink_(layer), layer.u.shape
     (1, torch.Size([4, 1]))
     """
-    tails = [f.square().sum(0).flip(0).cumsum(0).flip(0).sqrt() for f in (layer.u, layer.v)]
+    require_number("progressive_shrink_", 0, eps=eps)
+    tails = [wide(f).square().sum(0).flip(0).cumsum(0).flip(0).sqrt() for f in (layer.u, layer.v)]
     keep = int((tails[0] * tails[1] > eps).sum())  # tails never grow, so the cut is where they reach eps
     layer.rank = max(1, keep)
     layer.u = nn.Parameter(layer.u[:, : layer.rank].clone())
     layer.v = nn.Parameter(layer.v[:, : layer.rank].clone())
+    if isinstance(layer, OrderedLowRankLinear):
+        active = layer.active_rank
+        layer.active_rank = None if active is None or active >= layer.rank else active
     return layer.rank
 
 
@@ -193,8 +232,9 @@ def truncate_rank(layer: LowRankLinear, rank: int) -> LowRankLinear | nn.Linear:
     >>> truncate_rank(LowRankLinear(6, 6, 6), 2), truncate_rank(LowRankLinear(6, 6, 6), 5)
     (LowRankLinear(6, 6, rank=2, bias=True), Linear(in_features=6, out_features=6, bias=True))
     """
-    if not 1 <= rank <= layer.rank:
-        raise ValueError(f"the layer has {layer.rank} columns, cannot keep {rank}")
+    require_positive("truncate_rank", rank=rank)
+    if rank > layer.rank:
+        raise ValueError(f"truncate_rank: the layer has {layer.rank} columns, cannot keep {rank}")
     i, o, bias = layer.in_features, layer.out_features, layer.bias is not None
     if i * o < rank * (i + o):
         dense = nn.Linear(i, o, bias=bias).to(layer.u)

@@ -6,11 +6,17 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_lib.layers._shapes import require_width
+from course_lib.layers._shapes import (
+    require_divides,
+    require_number,
+    require_positive,
+    require_tokens,
+    require_width,
+)
 from course_lib.layers.norm import LayerNorm
 from course_lib.registry import implements
 
-__all__ = ["MemoryFormerBlock", "MemoryLinear", "memory_linear_naive"]
+torch.fx.wrap("rearrange")  # symbolic tracing takes it as one step
 
 
 def memory_linear_naive(
@@ -56,11 +62,15 @@ class MemoryLinear(nn.Module):
         out_features: output width o.
         bits: :math:`\tau`, entries of a chunk; a divisor of ``in_features``.
         temperature: t; small values make p one and the layer piecewise constant.
+        device: of the parameters.
+        dtype: of the parameters.
 
     Shape: ``(*b, i)`` to ``(*b, o)``.
 
     Raises:
-        ValueError: for a wrong width, bits that do not divide it, or a temperature that is not positive.
+        ValueError: for sizes below 1, bits that do not divide ``in_features``, a temperature that is not
+            positive, or an input of the wrong width.
+        TypeError: for an input of another type than the parameters.
 
     Paper: MemoryFormer: Minimize Transformer Computation by Removing Fully-Connected Layers -
     https://arxiv.org/abs/2411.12992
@@ -74,18 +84,26 @@ class MemoryLinear(nn.Module):
     """
 
     def __init__(
-        self, in_features: int, out_features: int, *, bits: int = 8, temperature: float = 1.0
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        bits: int = 8,
+        temperature: float = 1.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if bits < 1 or in_features % bits or temperature <= 0:
-            raise ValueError(
-                f"bits must divide the width {in_features} and the temperature be positive, "
-                f"got bits={bits} and temperature={temperature}"
-            )
+        name = type(self).__name__
+        require_positive(name, out_features=out_features)
+        require_divides(name, in_features=in_features, bits=bits)
+        require_number(name, 0, open_low=True, temperature=temperature)
         self.in_features, self.out_features = in_features, out_features
         self.bits, self.temperature = bits, temperature
         self.chunks = in_features // bits
-        self.tables = nn.Parameter(torch.empty(self.chunks, 2**bits, out_features))
+        self.tables = nn.Parameter(
+            torch.empty(self.chunks, 2**bits, out_features, device=device, dtype=dtype)
+        )
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -103,18 +121,17 @@ class MemoryLinear(nn.Module):
         return row, torch.sigmoid(2 * z.abs() / self.temperature).prod(-1)
 
     def forward(self, x: Float[Tensor, "*b i"]) -> Float[Tensor, "*b o"]:
-        require_width(x, self.in_features, f"MemoryLinear({self.extra_repr()})")
+        require_width(x, self.in_features, self)
         row, p = self.address(x)
-        row = row + 2**self.bits * torch.arange(
-            self.chunks, device=x.device
-        )  # rows of all tables in one list
+        # The rows of all tables in one list.
+        row = row + 2**self.bits * torch.arange(self.chunks, device=x.device)
         y = F.embedding_bag(
             row.reshape(-1, self.chunks),
             self.tables.flatten(0, 1),
             mode="sum",
-            per_sample_weights=p.reshape(-1, self.chunks),
+            per_sample_weights=p.reshape(-1, self.chunks).to(self.tables.dtype),
         )
-        return y.reshape(*x.shape[:-1], self.out_features)
+        return y.reshape(x.shape[:-1] + (self.out_features,))  # noqa: RUF005 - tracing cannot unpack
 
     def extra_repr(self) -> str:
         return f"{self.in_features}, {self.out_features}, bits={self.bits}, temperature={self.temperature}"
@@ -141,11 +158,15 @@ class MemoryFormerBlock(nn.Module):
         hidden_bits: address bits of the last; its input is ``dim / bits * hidden_bits`` wide. None: two more.
         temperature: of all memory layers.
         causal: mask the future.
+        device: of the parameters.
+        dtype: of the parameters.
 
     Shape: ``(b, t, d)`` to ``(b, t, d)``.
 
     Raises:
-        ValueError: for a wrong width, or heads or bits that do not divide it.
+        ValueError: for sizes below 1, heads or bits that do not divide ``dim``, a temperature that is not
+            positive, or an input that is not ``(b, t, d)``.
+        TypeError: for an input of another type than the parameters.
 
     Paper: MemoryFormer: Minimize Transformer Computation by Removing Fully-Connected Layers -
     https://arxiv.org/abs/2411.12992
@@ -165,24 +186,28 @@ class MemoryFormerBlock(nn.Module):
         hidden_bits: int | None = None,
         temperature: float = 1.0,
         causal: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if dim % num_heads:
-            raise ValueError(f"{num_heads} heads do not divide width {dim}")
-        self.dim, self.num_heads, self.causal = dim, num_heads, causal
+        name = type(self).__name__
+        require_divides(name, dim=dim, num_heads=num_heads)
+        require_divides(name, dim=dim, bits=bits)
         hidden_bits = bits + 2 if hidden_bits is None else hidden_bits
-        hidden = dim // bits * hidden_bits
-        options = {"bits": bits, "temperature": temperature}
-        self.norm_attention, self.norm_mlp, self.norm_hidden = (
-            LayerNorm(dim),
-            LayerNorm(dim),
-            LayerNorm(hidden),
-        )
-        self.query, self.key, self.value = (MemoryLinear(dim, dim, **options) for _ in range(3))
-        self.first = MemoryLinear(dim, hidden, **options)
-        self.second = MemoryLinear(hidden, dim, bits=hidden_bits, temperature=temperature)
+        require_positive(name, hidden_bits=hidden_bits)
+        require_number(name, 0, open_low=True, temperature=temperature)
+        self.dim, self.num_heads, self.causal = dim, num_heads, causal
+        hidden_dim = dim // bits * hidden_bits
+        factory = {"device": device, "dtype": dtype}
+        options = {"temperature": temperature, **factory}
+        self.norm_attention, self.norm_mlp = LayerNorm(dim, **factory), LayerNorm(dim, **factory)
+        self.norm_hidden = LayerNorm(hidden_dim, **factory)
+        self.query, self.key, self.value = (MemoryLinear(dim, dim, bits=bits, **options) for _ in range(3))
+        self.first = MemoryLinear(dim, hidden_dim, bits=bits, **options)
+        self.second = MemoryLinear(hidden_dim, dim, bits=hidden_bits, **options)
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
+        require_tokens(x, self.dim, self)
         n = self.norm_attention(x)
         q, k, v = (
             rearrange(memory(n), "b t (h e) -> b h t e", h=self.num_heads)

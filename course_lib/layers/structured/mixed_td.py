@@ -9,18 +9,9 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from course_lib.layers._half import wide
+from course_lib.layers._shapes import require_at_least, require_number, require_one_of, require_positive
 from course_lib.registry import implements
-
-__all__ = [
-    "Decomposition",
-    "chain_kernel",
-    "cp_als",
-    "cp_conv2d",
-    "cp_tensor",
-    "mixed_decomposition_search",
-    "pipelined_latency",
-    "svd_conv2d",
-]
 
 UNFOLDINGS = ("filters", "separable", "channels")
 
@@ -56,7 +47,8 @@ def cp_als(tensor: Tensor, rank: int, *, steps: int = 100, ridge: float = 1e-6) 
         ridge: :math:`\rho`, relative to the mean of the diagonal; it keeps opposite columns from growing.
 
     Raises:
-        ValueError: for a rank below 1 or a tensor of fewer than two axes.
+        ValueError: for a rank below 1, a negative number of steps or ridge, or a tensor of fewer than two
+            axes.
 
     Paper: Mixed-TD: Efficient Neural Network Accelerator with Layer-Specific Tensor Decomposition -
     https://arxiv.org/abs/2306.05021
@@ -65,8 +57,12 @@ def cp_als(tensor: Tensor, rank: int, *, steps: int = 100, ridge: float = 1e-6) 
     >>> torch.allclose(cp_tensor(cp_als(t, 1)), t, atol=1e-4)
     True
     """
-    if rank < 1 or tensor.ndim < 2:
-        raise ValueError(f"need rank >= 1 and two axes or more, got {rank} and shape {tuple(tensor.shape)}")
+    require_positive("cp_als", rank=rank)
+    require_at_least(0, "cp_als", steps=steps)
+    require_number("cp_als", 0, ridge=ridge)
+    if tensor.ndim < 2:
+        raise ValueError(f"cp_als: a tensor of two axes or more is needed, got shape {tuple(tensor.shape)}")
+    dtype, tensor = tensor.dtype, wide(tensor)
     generator = torch.Generator().manual_seed(0)
     unfoldings = [tensor.movedim(axis, 0).flatten(1) for axis in range(tensor.ndim)]
     factors = []
@@ -85,7 +81,7 @@ def cp_als(tensor: Tensor, rank: int, *, steps: int = 100, ridge: float = 1e-6) 
                 factors[axis] = nn.functional.normalize(factors[axis], dim=0)
     lengths = factors[-1].norm(dim=0).clamp(min=1e-30)
     factors[-1] = factors[-1] / lengths
-    return [f * lengths ** (1 / tensor.ndim) for f in factors]
+    return [(f * lengths ** (1 / tensor.ndim)).to(dtype) for f in factors]
 
 
 @implements("mixed-td")
@@ -122,10 +118,11 @@ def svd_conv2d(conv: nn.Conv2d, rank: int, *, unfolding: str = "separable", grou
     [(4, 8, 1, 3), (8, 4, 3, 1)]
     """
     _require_plain(conv)
-    if unfolding not in UNFOLDINGS or conv.in_channels % groups:
+    require_one_of("svd_conv2d", UNFOLDINGS, unfolding=unfolding)
+    require_positive("svd_conv2d", rank=rank, groups=groups)
+    if conv.in_channels % groups:
         raise ValueError(
-            f"unfolding is one of {', '.join(UNFOLDINGS)} and groups divides {conv.in_channels}; "
-            f"got {unfolding!r} and {groups}"
+            f"svd_conv2d: groups must divide the {conv.in_channels} input channels, got {groups}"
         )
     left_axes, right_axes, first_sees, second_sees = {
         "filters": ("f", "c y x", (True, True), (False, False)),
@@ -133,9 +130,9 @@ def svd_conv2d(conv: nn.Conv2d, rank: int, *, unfolding: str = "separable", grou
         "channels": ("f y x", "c", (False, False), (True, True)),
     }[unfolding]
     kernel = rearrange(conv.weight, f"f (g c) y x -> g ({left_axes}) ({right_axes})", g=groups)
-    if not 1 <= rank <= min(kernel.shape[1:]):
-        raise ValueError(f"the rank lies between 1 and {min(kernel.shape[1:])} here, got {rank}")
-    u, s, vh = torch.linalg.svd(kernel, full_matrices=False)
+    if rank > min(kernel.shape[1:]):
+        raise ValueError(f"svd_conv2d: rank must be at most {min(kernel.shape[1:])} here, got {rank}")
+    u, s, vh = torch.linalg.svd(wide(kernel), full_matrices=False)
     root = s[:, :rank].sqrt()
     sizes = dict(zip("yx", conv.kernel_size, strict=True))
     first = rearrange(
@@ -192,7 +189,7 @@ def cp_conv2d(conv: nn.Conv2d, rank: int, *, steps: int = 100) -> nn.Sequential:
 def _require_plain(conv: nn.Conv2d) -> None:
     if conv.groups != 1 or conv.padding_mode != "zeros" or isinstance(conv.padding, str):
         raise ValueError(
-            "only convolutions with one group and zero padding given as a number are taken apart, got "
+            "only convolutions with one group and zero padding given as numbers are taken apart, got "
             f"groups={conv.groups}, padding={conv.padding!r}, padding_mode={conv.padding_mode!r}"
         )
 
@@ -304,7 +301,10 @@ def mixed_decomposition_search(
                 best = row[1]
     if not front:
         least = sum(min(option.parameters for option in options) for options in candidates.values())
-        raise ValueError(f"the smallest candidates need {least} parameters, the budget is {budget}")
+        raise ValueError(
+            f"mixed_decomposition_search: the smallest candidates need {least} parameters, the budget is "
+            f"{budget}"
+        )
     return dict(zip(candidates, front[-1][2], strict=True))
 
 
@@ -321,7 +321,7 @@ def pipelined_latency(work: Sequence[int], units: int) -> float:
         units: multipliers U to share out.
 
     Raises:
-        ValueError: with fewer units than layers.
+        ValueError: with fewer units than layers, or no layer.
 
     Paper: Mixed-TD: Efficient Neural Network Accelerator with Layer-Specific Tensor Decomposition -
     https://arxiv.org/abs/2306.05021
@@ -329,8 +329,9 @@ def pipelined_latency(work: Sequence[int], units: int) -> float:
     >>> pipelined_latency([100, 300], 4)
     100.0
     """
-    if units < len(work):
-        raise ValueError(f"{len(work)} layers need a unit each, got {units}")
+    require_positive("pipelined_latency", units=units)
+    if not work or units < len(work):
+        raise ValueError(f"pipelined_latency: {len(work)} layers need a unit each, got {units}")
     share = [1] * len(work)
     for _ in range(units - len(work)):
         slowest = max(range(len(work)), key=lambda layer: work[layer] / share[layer])

@@ -12,10 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_lib.layers._shapes import require_width
+from course_lib.layers._shapes import require_callable, require_one_of, require_positive, require_width
 from course_lib.registry import implements
-
-__all__ = ["PermutedKroneckerLinear", "RandomPermutedMixerBlock", "commutation_matrix", "mixing_matrix"]
 
 
 @implements("mixer-as-sparse-mlp")
@@ -42,8 +40,7 @@ def commutation_matrix(rows: int, columns: int) -> Float[Tensor, "m m"]:
 
 def _transposition(rows: int, columns: int) -> Int[Tensor, "m"]:
     """Index form of the commutation matrix: vec(X') = vec(X)[index]."""
-    if rows < 1 or columns < 1:
-        raise ValueError(f"a matrix has at least one row and one column, got {rows} x {columns}")
+    require_positive("commutation_matrix", rows=rows, columns=columns)
     return torch.arange(rows * columns).reshape(columns, rows).mT.flatten()
 
 
@@ -68,10 +65,8 @@ def mixing_matrix(weight: Float[Tensor, "o i"], copies: int, *, mixes: str) -> F
     tensor([[5., 6., 0., 0.],
             [0., 0., 5., 6.]])
     """
-    if mixes not in ("tokens", "channels") or copies < 1:
-        raise ValueError(
-            f"mixes is 'tokens' or 'channels' and there is at least one copy; got {mixes!r} and {copies}"
-        )
+    require_one_of("mixing_matrix", ("tokens", "channels"), mixes=mixes)
+    require_positive("mixing_matrix", copies=copies)
     identity = torch.eye(copies).to(weight)
     return torch.kron(identity, weight) if mixes == "tokens" else torch.kron(weight, identity)
 
@@ -90,16 +85,20 @@ class PermutedKroneckerLinear(nn.Module):
     permutations it mixes tokens; with the commutation matrix and its inverse it mixes channels.
 
     Args:
-        size: side s of W.
+        block_dim: side s of W.
         copies: how often n the matrix is used.
         permute_in: :math:`J_1` as an index, ``x[permute_in]``; None for the identity.
         permute_out: :math:`J_2` as an index; None for the identity.
         bias: add a learned bias, one per entry of the output.
+        device: of parameters and indices.
+        dtype: of the parameters.
 
     Shape: ``(*b, m)`` to ``(*b, m)``.
 
     Raises:
-        ValueError: for a wrong width, or an index that is no permutation.
+        ValueError: for sizes below 1, an index that is no permutation, or an input of the wrong width.
+        TypeError: for an index that is no tensor of integers, or an input of another type than the
+            parameters.
 
     Paper: MLP-Mixer as a Wide and Sparse MLP - https://arxiv.org/abs/2306.01470
 
@@ -112,31 +111,34 @@ class PermutedKroneckerLinear(nn.Module):
 
     def __init__(
         self,
-        size: int,
+        block_dim: int,
         copies: int,
         *,
         permute_in: Int[Tensor, "m"] | None = None,
         permute_out: Int[Tensor, "m"] | None = None,
         bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if size < 1 or copies < 1:
-            raise ValueError(f"size and copies are at least 1, got {size} and {copies}")
-        self.size, self.copies, self.width = size, copies, size * copies
-        for name, index in (("permute_in", permute_in), ("permute_out", permute_out)):
-            index = torch.arange(self.width) if index is None else index
-            if not torch.equal(index.sort().values, torch.arange(self.width)):
-                raise ValueError(
-                    f"{name} must hold each of 0..{self.width - 1} once, got {len(index)} entries"
-                )
-            self.register_buffer(name, index.clone())
-        self.block = nn.Parameter(torch.empty(size, size))
-        self.bias = nn.Parameter(torch.empty(self.width)) if bias else None
+        name = type(self).__name__
+        require_positive(name, block_dim=block_dim, copies=copies)
+        self.block_dim, self.copies, self.dim = block_dim, copies, block_dim * copies
+        self._start = {
+            "permute_in": _permutation(name, self.dim, permute_in=permute_in),
+            "permute_out": _permutation(name, self.dim, permute_out=permute_out),
+        }
+        for index in self._start:
+            self.register_buffer(index, torch.empty(self.dim, dtype=torch.long, device=device))
+        self.block = nn.Parameter(torch.empty(block_dim, block_dim, device=device, dtype=dtype))
+        self.bias = nn.Parameter(torch.empty(self.dim, device=device, dtype=dtype)) if bias else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """The block normal with variance 1 / s, the bias zero."""
-        nn.init.normal_(self.block, std=self.size**-0.5)
+        """The block normal with variance 1 / s, the bias zero, the permutations as they were given."""
+        for index, start in self._start.items():
+            self.get_buffer(index).copy_(torch.tensor(start))
+        nn.init.normal_(self.block, std=self.block_dim**-0.5)
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
@@ -147,13 +149,26 @@ class PermutedKroneckerLinear(nn.Module):
         return mixing_matrix(self.block, self.copies, mixes="tokens")[self.permute_out][:, inverse]
 
     def forward(self, x: Float[Tensor, "*b m"]) -> Float[Tensor, "*b m"]:
-        require_width(x, self.width, f"PermutedKroneckerLinear({self.extra_repr()})")
-        blocks = x[..., self.permute_in].unflatten(-1, (self.copies, self.size))
+        require_width(x, self.dim, self)
+        blocks = x[..., self.permute_in].unflatten(-1, (self.copies, self.block_dim))
         y = F.linear(blocks, self.block).flatten(-2)[..., self.permute_out]
         return y if self.bias is None else y + self.bias
 
     def extra_repr(self) -> str:
-        return f"{self.size}, {self.copies}, bias={self.bias is not None}"
+        return f"{self.block_dim}, {self.copies}, bias={self.bias is not None}"
+
+
+def _permutation(layer: str, dim: int, **given: Int[Tensor, "m"] | None) -> list[int]:
+    """The index as Python's numbers, which stay when buffers are made anew; None is the identity."""
+    ((name, index),) = given.items()
+    if index is None:
+        return list(range(dim))
+    if not isinstance(index, Tensor) or index.dtype != torch.long:
+        seen = index.dtype if isinstance(index, Tensor) else repr(index)
+        raise TypeError(f"{layer}: {name} must be a tensor of torch.int64, got {seen}")
+    if sorted(index.tolist()) != list(range(dim)):
+        raise ValueError(f"{layer}: {name} must hold each of 0..{dim - 1} once, got {len(index)} entries")
+    return index.tolist()
 
 
 @implements(
@@ -175,12 +190,15 @@ class RandomPermutedMixerBlock(nn.Module):
         tokens: S.
         channels: C.
         permutation: ``"random"`` or ``"transpose"``.
-        activation: :math:`\phi`.
+        activation: builds :math:`\phi`.
+        device: of parameters and indices.
+        dtype: of the parameters.
 
     Shape: ``(*b, m)`` to ``(*b, m)`` with m = S C.
 
     Raises:
-        ValueError: for a wrong width or an unknown permutation.
+        ValueError: for sizes below 1, an unknown permutation, or an input of the wrong width.
+        TypeError: for an activation that cannot be called, or an input of another type than the parameters.
 
     Paper: MLP-Mixer as a Wide and Sparse MLP - https://arxiv.org/abs/2306.01470
 
@@ -198,19 +216,24 @@ class RandomPermutedMixerBlock(nn.Module):
         channels: int,
         *,
         permutation: str = "random",
-        activation: Callable[[Tensor], Tensor] = F.gelu,
+        activation: Callable[[], nn.Module] = nn.GELU,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if permutation not in ("random", "transpose"):
-            raise ValueError(f"permutation is 'random' or 'transpose', got {permutation!r}")
+        name = type(self).__name__
+        require_positive(name, tokens=tokens, channels=channels)
+        require_one_of(name, ("random", "transpose"), permutation=permutation)
+        require_callable(name, activation=activation)
+        factory = {"device": device, "dtype": dtype}
         self.tokens, self.channels, self.permutation = tokens, channels, permutation
-        width = tokens * channels
-        order = torch.randperm(width) if permutation == "random" else _transposition(tokens, channels)
-        self.mix_tokens = PermutedKroneckerLinear(tokens, channels)
+        self.dim = tokens * channels
+        order = torch.randperm(self.dim) if permutation == "random" else _transposition(tokens, channels)
+        self.mix_tokens = PermutedKroneckerLinear(tokens, channels, **factory)
         self.mix_channels = PermutedKroneckerLinear(
-            channels, tokens, permute_in=order, permute_out=order.argsort()
+            channels, tokens, permute_in=order, permute_out=order.argsort(), **factory
         )
-        self.activation = activation
+        self.activation = activation()
 
     @property
     def weights(self) -> int:
@@ -218,6 +241,7 @@ class RandomPermutedMixerBlock(nn.Module):
         return self.tokens**2 + self.channels**2
 
     def forward(self, x: Float[Tensor, "*b m"]) -> Float[Tensor, "*b m"]:
+        require_width(x, self.dim, self)
         return self.activation(self.mix_channels(self.activation(self.mix_tokens(x))))
 
     def extra_repr(self) -> str:

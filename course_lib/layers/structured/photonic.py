@@ -6,10 +6,9 @@ import torch
 from jaxtyping import Complex, Float, Shaped
 from torch import Tensor, nn
 
-from course_lib.layers._shapes import require_width
+from course_lib.layers._half import no_autocast, wide
+from course_lib.layers._shapes import require_number, require_positive, require_real, require_width
 from course_lib.registry import implements
-
-__all__ = ["MZIMesh", "PhotonicLinear", "clements_decompose", "mzi", "saturable_absorber"]
 
 
 def mzi(theta: Float[Tensor, "*b"], phi: Float[Tensor, "*b"]) -> Complex[Tensor, "*b 2 2"]:
@@ -22,6 +21,7 @@ def mzi(theta: Float[Tensor, "*b"], phi: Float[Tensor, "*b"]) -> Complex[Tensor,
     tensor([[1., 0.],
             [0., 1.]])
     """
+    theta, phi = wide(theta), wide(phi)  # torch has no complex numbers in bfloat16
     phase, c, s = torch.exp(1j * phi), torch.cos(theta), torch.sin(theta)
     rows = (phase * c, -s + 0 * phase), (phase * s, c + 0 * phase)
     return torch.stack([torch.stack(row, -1) for row in rows], -2)
@@ -63,7 +63,9 @@ def clements_decompose(
     """
     n, u = len(unitary), unitary.to(torch.complex128).clone()
     if unitary.ndim != 2 or u.shape != (n, n) or (u @ u.mH - torch.eye(n).to(u)).abs().max() > 1e-4:
-        raise ValueError(f"need a square matrix with U U* = I, got shape {tuple(unitary.shape)}")
+        raise ValueError(
+            f"clements_decompose: need a square matrix with U U* = I, got shape {tuple(unitary.shape)}"
+        )
     right, left = [], []  # (mode, theta, phi), in the order in which they were found
     for diagonal in range(n - 1):
         for j in range(diagonal + 1):
@@ -118,11 +120,15 @@ class MZIMesh(nn.Module):
 
     Args:
         dim: number of modes N.
+        device: of the parameters.
+        dtype: of the parameters.
 
-    Shape: complex ``(*b, n)`` to complex ``(*b, n)``. A real input is taken as complex.
+    Shape: complex ``(*b, n)`` to complex ``(*b, n)``. A real input is taken as complex; with parameters of
+    half precision complex64 is reckoned in.
 
     Raises:
-        ValueError: for a wrong number of modes.
+        ValueError: for a size below 1 or another number of modes.
+        TypeError: for light of another precision than the parameters.
 
     Paper: Deep Learning with Coherent Nanophotonic Circuits - https://arxiv.org/abs/1610.02365
 
@@ -131,14 +137,16 @@ class MZIMesh(nn.Module):
     (torch.Size([10]), True)
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(
+        self, dim: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> None:
         super().__init__()
-        if dim < 1:
-            raise ValueError(f"a mesh has at least one mode, got {dim}")
+        require_positive(type(self).__name__, dim=dim)
+        factory = {"device": device, "dtype": dtype}
         self.dim = dim
-        self.theta = nn.Parameter(torch.empty(dim * (dim - 1) // 2))
-        self.phi = nn.Parameter(torch.empty(dim * (dim - 1) // 2))
-        self.alpha = nn.Parameter(torch.empty(dim))
+        self.theta = nn.Parameter(torch.empty(dim * (dim - 1) // 2, **factory))
+        self.phi = nn.Parameter(torch.empty(dim * (dim - 1) // 2, **factory))
+        self.alpha = nn.Parameter(torch.empty(dim, **factory))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -165,8 +173,14 @@ class MZIMesh(nn.Module):
 
     def forward(self, x: Shaped[Tensor, "*b n"], phase_noise: float = 0.0) -> Complex[Tensor, "*b n"]:
         """Send light through; ``phase_noise`` is the deviation of an error of every angle, drawn anew."""
-        require_width(x, self.dim, f"MZIMesh({self.dim})", real=False)
-        theta, phi, alpha = self.theta, self.phi, self.alpha
+        require_width(x, self.dim, self, real=False)
+        if self.theta.dtype in (torch.float32, torch.float64):
+            require_real(x.real if x.is_complex() else x, self, mixed=True)
+        return self.send(x, phase_noise)
+
+    def send(self, x: Shaped[Tensor, "*b n"], phase_noise: float = 0.0) -> Complex[Tensor, "*b n"]:
+        """The same without a look at the input."""
+        x, theta, phi, alpha = (wide(t) for t in (x, self.theta, self.phi, self.alpha))
         if phase_noise:
             theta, phi, alpha = (p + phase_noise * torch.randn_like(p) for p in (theta, phi, alpha))
         pairs = mzi(theta, phi)  # (m, 2, 2)
@@ -187,7 +201,6 @@ class MZIMesh(nn.Module):
 @implements(
     "nanophotonic",
     example=lambda: (PhotonicLinear(5, 3), torch.randn(2, 4, 5)),
-    exceptions={"dtypes": "torch has no complex numbers in bfloat16, and light has phases"},
     permutation_equivariant=True,
 )
 class PhotonicLinear(nn.Module):
@@ -202,11 +215,14 @@ class PhotonicLinear(nn.Module):
         in_features: input width, modes of the first mesh.
         out_features: output width, modes of the second mesh.
         phase_noise: deviation of a normal error of every angle, drawn anew at each call, in radians.
+        device: of the parameters.
+        dtype: of the parameters.
 
-    Shape: ``(*b, i)`` to ``(*b, o)``.
+    Shape: ``(*b, i)`` to ``(*b, o)``. Half precision is reckoned in complex64: torch has no narrower light.
 
     Raises:
-        ValueError: for a wrong width.
+        ValueError: for sizes below 1, a negative noise, or an input of the wrong width.
+        TypeError: for an input of another type than the parameters.
 
     Paper: Deep Learning with Coherent Nanophotonic Circuits - https://arxiv.org/abs/1610.02365
 
@@ -217,11 +233,23 @@ class PhotonicLinear(nn.Module):
     tensor([3., 7.], dtype=torch.float64)
     """
 
-    def __init__(self, in_features: int, out_features: int, *, phase_noise: float = 0.0) -> None:
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        phase_noise: float = 0.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
+        name = type(self).__name__
+        require_positive(name, in_features=in_features, out_features=out_features)
+        require_number(name, 0, phase_noise=phase_noise)
+        factory = {"device": device, "dtype": dtype}
         self.in_features, self.out_features, self.phase_noise = in_features, out_features, phase_noise
-        self.first, self.second = MZIMesh(in_features), MZIMesh(out_features)
-        self.singular_values = nn.Parameter(torch.empty(min(in_features, out_features)))
+        self.first, self.second = MZIMesh(in_features, **factory), MZIMesh(out_features, **factory)
+        self.singular_values = nn.Parameter(torch.empty(min(in_features, out_features), **factory))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -243,11 +271,12 @@ class PhotonicLinear(nn.Module):
         return self(torch.eye(self.in_features).to(self.singular_values)).mT
 
     def forward(self, x: Float[Tensor, "*b i"]) -> Float[Tensor, "*b o"]:
-        require_width(x, self.in_features, f"PhotonicLinear({self.extra_repr()})")
-        modes = len(self.singular_values)
-        z = self.first(x, self.phase_noise)[..., :modes] * self.singular_values
-        z = torch.cat([z, z.new_zeros(*z.shape[:-1], self.out_features - modes)], dim=-1)
-        return self.second(z, self.phase_noise).real
+        require_width(x, self.in_features, self)
+        modes = min(self.in_features, self.out_features)
+        with no_autocast(x):
+            z = self.first.send(x, self.phase_noise)[..., :modes] * wide(self.singular_values)
+            z = nn.functional.pad(z, (0, self.out_features - modes))
+            return self.second.send(z, self.phase_noise).real.to(x.dtype)
 
     def extra_repr(self) -> str:
         return f"{self.in_features}, {self.out_features}, phase_noise={self.phase_noise}"
@@ -279,10 +308,10 @@ def saturable_absorber(
     >>> saturable_absorber(torch.tensor([0.001, 1000.0])).round(decimals=4)
     tensor([1.0000e-04, 9.9885e+02])
     """
-    if not 0 < transmission < 1 or saturation <= 0:
-        raise ValueError(
-            f"need a transmission in (0, 1) and a positive saturation, got {transmission} and {saturation}"
-        )
+    require_number("saturable_absorber", 0, 1, open_low=True, transmission=transmission)
+    if transmission == 1:
+        raise ValueError(f"saturable_absorber: transmission must be below 1, got {transmission}")
+    require_number("saturable_absorber", 0, open_low=True, saturation=saturation)
     a = intensity / saturation
 
     def newton(t: Tensor, a: Tensor) -> Tensor:

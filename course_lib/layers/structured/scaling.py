@@ -4,9 +4,8 @@ from collections.abc import Iterator
 
 from torch import nn
 
+from course_lib.layers._shapes import require_positive
 from course_lib.registry import implements
-
-__all__ = ["structured_init_std", "structured_lr_multiplier", "structured_param_groups"]
 
 
 @implements("block-tensor-train")
@@ -31,8 +30,7 @@ def structured_init_std(fan_in: int, fan_out: int) -> float:
     >>> structured_init_std(16, 64), structured_init_std(16, 4)
     (0.25, 0.125)
     """
-    if fan_in < 1 or fan_out < 1:
-        raise ValueError(f"a block has at least one input and one output, got {fan_in} and {fan_out}")
+    require_positive("structured_init_std", fan_in=fan_in, fan_out=fan_out)
     return fan_in**-0.5 * min(1.0, (fan_out / fan_in) ** 0.5)
 
 
@@ -58,8 +56,7 @@ def structured_lr_multiplier(fan_in: int, base_fan_in: int) -> float:
     >>> structured_lr_multiplier(16, 64)
     4.0
     """
-    if fan_in < 1 or base_fan_in < 1:
-        raise ValueError(f"a fan-in is at least 1, got {fan_in} and {base_fan_in}")
+    require_positive("structured_lr_multiplier", fan_in=fan_in, base_fan_in=base_fan_in)
     return base_fan_in / fan_in
 
 

@@ -7,18 +7,9 @@ from jaxtyping import Complex, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_lib.layers._shapes import require_width
+from course_lib.layers._half import no_autocast, wide
+from course_lib.layers._shapes import require_callable, require_number, require_positive, require_width
 from course_lib.registry import implements
-
-__all__ = [
-    "SNNKLinear",
-    "arccos_features",
-    "bundle",
-    "exp_features",
-    "fit_bundled",
-    "orthogonal_projections",
-    "universal_random_features",
-]
 
 
 def orthogonal_projections(
@@ -31,14 +22,17 @@ def orthogonal_projections(
     >>> torch.allclose(g @ g.mT, torch.diag((g @ g.mT).diagonal()), atol=1e-5)
     True
     """
+    require_positive("orthogonal_projections", num_features=num_features, dim=dim)
+    dtype = torch.get_default_dtype()
+    exact = {"generator": generator, "dtype": torch.promote_types(dtype, torch.float32)}  # QR takes no less
     blocks = []
     for _ in range(-(-num_features // dim)):
-        g = torch.randn(dim, dim, generator=generator)
+        g = torch.randn(dim, dim, **exact)
         q = torch.linalg.qr(g).Q
         q = q * torch.randint(0, 2, (dim,), generator=generator).mul(2).sub(1)  # QR fixes signs; draw them
-        lengths = torch.randn(dim, dim, generator=generator).norm(dim=1)
+        lengths = torch.randn(dim, dim, **exact).norm(dim=1)
         blocks.append(lengths[:, None] * q.mT)
-    return torch.cat(blocks)[:num_features]
+    return torch.cat(blocks)[:num_features].to(dtype)
 
 
 @implements("snnk")
@@ -57,7 +51,10 @@ def exp_features(x: Float[Tensor, "*b d"], projections: Float[Tensor, "m d"]) ->
     >>> exp_features(torch.zeros(1, 2), torch.randn(4, 2))
     tensor([[0.5000, 0.5000, 0.5000, 0.5000]])
     """
-    return torch.exp(x @ projections.mT - x.square().sum(-1, keepdim=True) / 2) / len(projections) ** 0.5
+    with no_autocast(x):  # the exponential multiplies a rounding of its argument
+        z, g = wide(x), wide(projections)
+        phi = torch.exp(z @ g.mT - z.square().sum(-1, keepdim=True) / 2) / len(projections) ** 0.5
+    return phi.to(x.dtype)
 
 
 @implements("snnk")
@@ -134,11 +131,14 @@ class SNNKLinear(nn.Module):
         num_features: m.
         features: :math:`\phi`, called with the input and the projections: :func:`arccos_features` or
             :func:`exp_features`.
+        device: of parameters and projections.
+        dtype: of parameters and projections.
 
     Shape: ``(*b, d)`` to ``(*b, o)``.
 
     Raises:
-        ValueError: for a wrong width.
+        ValueError: for sizes below 1 or an input of the wrong width.
+        TypeError: for features that cannot be called, or an input of another type than the parameters.
 
     Paper: Scalable Neural Network Kernels - https://arxiv.org/abs/2310.13225
 
@@ -156,22 +156,29 @@ class SNNKLinear(nn.Module):
         num_features: int,
         *,
         features: Callable[[Tensor, Tensor], Tensor] = arccos_features,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        name = type(self).__name__
+        require_positive(name, in_features=in_features, out_features=out_features, num_features=num_features)
+        require_callable(name, features=features)
+        factory = {"device": device, "dtype": dtype}
         self.in_features, self.out_features, self.num_features = in_features, out_features, num_features
         self.features = features
-        self.register_buffer("projections", orthogonal_projections(num_features, in_features))
-        self.psi = nn.Parameter(torch.empty(out_features, num_features))
+        self.register_buffer("projections", torch.empty(num_features, in_features, **factory))
+        self.psi = nn.Parameter(torch.empty(out_features, num_features, **factory))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """The features of random weights."""
+        """New projections, and the features of random weights."""
+        self.projections.copy_(orthogonal_projections(self.num_features, self.in_features))
         weight = torch.randn(self.out_features, self.in_features).to(self.psi) / self.in_features**0.5
         with torch.no_grad():
             self.psi.copy_(self.features(weight, self.projections))
 
     def forward(self, x: Float[Tensor, "*b i"]) -> Float[Tensor, "*b o"]:
-        require_width(x, self.in_features, f"SNNKLinear({self.extra_repr()})")
+        require_width(x, self.in_features, self)
         return F.linear(self.features(x, self.projections), self.psi)
 
     def extra_repr(self) -> str:
@@ -199,7 +206,7 @@ def bundle(layer: SNNKLinear, linear: nn.Linear) -> SNNKLinear:
     """
     if linear.in_features != layer.out_features or linear.bias is not None:
         raise ValueError(
-            f"need a linear layer of input width {layer.out_features} without bias, got {linear}"
+            f"bundle: need a linear layer of input width {layer.out_features} without bias, got {linear}"
         )
     merged = SNNKLinear(layer.in_features, linear.out_features, layer.num_features, features=layer.features)
     merged = merged.to(layer.psi)
@@ -223,12 +230,22 @@ def fit_bundled(
         y: targets; for classes, one-hot rows.
         ridge: :math:`\lambda`.
 
+    Raises:
+        ValueError: for a negative ridge, or inputs or targets of the wrong width.
+
     Paper: Scalable Neural Network Kernels - https://arxiv.org/abs/2310.13225
 
     >>> x = torch.tensor([[1.0], [-1.0]])
     >>> fit_bundled(SNNKLinear(1, 1, 32), x, 3 * x, 1e-6)(torch.tensor([[5.0]])).detach().round(decimals=1)
     tensor([[15.]])
     """
+    require_number("fit_bundled", 0, ridge=ridge)
+    require_width(x, layer.in_features, layer)
+    if y.shape != (len(x), layer.out_features):
+        raise ValueError(
+            f"fit_bundled: targets must be {(len(x), layer.out_features)} for this layer, "
+            f"got {tuple(y.shape)}"
+        )
     phi = layer.features(x, layer.projections).double()
     gram = phi.mT @ phi + ridge * torch.eye(layer.num_features, dtype=torch.float64, device=x.device)
     layer.psi.copy_(torch.linalg.solve(gram, phi.mT @ y.double()).mT)

@@ -1,24 +1,22 @@
 """Layers that are larger and sparse, with as many multiplications as the dense layer that they replace."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_lib.layers._shapes import require_width
+from course_lib.layers._shapes import (
+    require_at_least,
+    require_callable,
+    require_number,
+    require_one_of,
+    require_positive,
+    require_width,
+)
 from course_lib.registry import implements
-
-__all__ = [
-    "SparseDopedLinear",
-    "SparseFactorizedLinear",
-    "SparseParallelLinear",
-    "SparseWideLinear",
-    "random_mask",
-    "rigl_update_",
-    "sparse_ift_size",
-]
 
 KINDS = ("wide", "parallel", "factorized", "doped")
 
@@ -51,10 +49,8 @@ def sparse_ift_size(in_features: int, out_features: int, sparsity: float, kind: 
     >>> [sparse_ift_size(64, 64, 0.75, kind) for kind in ("wide", "parallel", "factorized", "doped")]
     [2.0, 4, 128, 24]
     """
-    if kind not in KINDS or not 0 <= sparsity < 1:
-        raise ValueError(
-            f"kind is one of {', '.join(KINDS)} and sparsity in [0, 1); got {kind!r} and {sparsity}"
-        )
+    require_one_of("sparse_ift_size", KINDS, kind=kind)
+    _require_dense("sparse_ift_size", in_features, out_features, sparsity)
     dense, both = in_features * out_features, in_features + out_features
     return {
         "wide": (1 - sparsity) ** -0.5,
@@ -62,6 +58,14 @@ def sparse_ift_size(in_features: int, out_features: int, sparsity: float, kind: 
         "factorized": max(1, math.floor(dense / ((1 - sparsity) * both))),
         "doped": math.floor(sparsity * dense / both),
     }[kind]
+
+
+def _require_dense(layer: str, in_features: int, out_features: int, sparsity: float) -> None:
+    """What describes the dense layer that is replaced; at sparsity 1 nothing would be left."""
+    require_positive(layer, in_features=in_features, out_features=out_features)
+    require_number(layer, 0, 1, sparsity=sparsity)
+    if sparsity == 1:
+        raise ValueError(f"{layer}: sparsity must be below 1, got {sparsity}")
 
 
 @implements("sparse-ift")
@@ -85,8 +89,9 @@ def random_mask(
     >>> random_mask(3, 4, 5).sum()
     tensor(5)
     """
-    if not 0 <= active <= rows * columns:
-        raise ValueError(f"{rows} x {columns} places cannot hold {active} ones")
+    require_at_least(0, "random_mask", rows=rows, columns=columns, active=active)
+    if active > rows * columns:
+        raise ValueError(f"random_mask: {rows} x {columns} places cannot hold {active} ones")
     places = torch.randperm(rows * columns, generator=generator)[:active]
     mask = torch.zeros(rows * columns, dtype=torch.bool)
     mask[places] = True
@@ -96,16 +101,27 @@ def random_mask(
 class _SparseLinear(nn.Module):
     """A linear layer with a random fixed mask of exactly so many ones; the start is scaled by the density."""
 
-    def __init__(self, in_features: int, out_features: int, active: int, *, bias: bool = True) -> None:
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        active: int,
+        *,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
+        factory = {"device": device, "dtype": dtype}
         self.in_features, self.out_features, self.active = in_features, out_features, active
-        self.dense_weight = nn.Parameter(torch.empty(out_features, in_features))
-        self.bias = nn.Parameter(torch.empty(out_features)) if bias else None
-        self.register_buffer("mask", random_mask(out_features, in_features, active))
+        self.dense_weight = nn.Parameter(torch.empty(out_features, in_features, **factory))
+        self.bias = nn.Parameter(torch.empty(out_features, **factory)) if bias else None
+        self.register_buffer("mask", torch.empty(out_features, in_features, dtype=torch.bool, device=device))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """torch's start of a linear layer whose fan-in is the mean number of active inputs."""
+        """A new mask; torch's start of a linear layer whose fan-in is the mean number of active inputs."""
+        self.mask.copy_(random_mask(self.out_features, self.in_features, self.active))
         bound = (self.out_features / max(self.active, 1)) ** 0.5
         nn.init.uniform_(self.dense_weight, -bound, bound)
         if self.bias is not None:
@@ -117,7 +133,7 @@ class _SparseLinear(nn.Module):
         return self.dense_weight * self.mask
 
     def forward(self, x: Float[Tensor, "*b i"]) -> Float[Tensor, "*b o"]:
-        require_width(x, self.in_features, f"{type(self).__name__}({self.extra_repr()})")
+        require_width(x, self.in_features, self)
         return F.linear(x, self.weight, self.bias)
 
     def extra_repr(self) -> str:
@@ -146,11 +162,14 @@ class SparseWideLinear(_SparseLinear):
         widen_in: multiply the input width; False for the first layer of a network.
         widen_out: multiply the output width; False for the last.
         bias: add a learned bias.
+        device: of parameters and mask.
+        dtype: of the parameters.
 
     Shape: ``(*b, i)`` to ``(*b, o)`` in the widened sizes, which the attributes tell.
 
     Raises:
-        ValueError: for a wrong width or a sparsity outside [0, 1).
+        ValueError: for sizes below 1, a sparsity outside [0, 1), or an input of the wrong width.
+        TypeError: for an input of another type than the parameters.
 
     Paper: Sparse Iso-FLOP Transformations for Maximizing Training Efficiency -
     https://arxiv.org/abs/2303.11525
@@ -173,13 +192,18 @@ class SparseWideLinear(_SparseLinear):
         widen_in: bool = True,
         widen_out: bool = True,
         bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
+        _require_dense(type(self).__name__, in_features, out_features, sparsity)
         k = sparse_ift_size(in_features, out_features, sparsity, "wide")
         super().__init__(
             round(k * in_features) if widen_in else in_features,
             round(k * out_features) if widen_out else out_features,
             in_features * out_features,
             bias=bias,
+            device=device,
+            dtype=dtype,
         )
         self.sparsity = sparsity
 
@@ -199,13 +223,16 @@ class SparseParallelLinear(nn.Module):
         in_features: input width i.
         out_features: output width o.
         sparsity: s.
-        activation: :math:`\phi`, a module without parameters.
+        activation: builds :math:`\phi`, one for all branches.
         bias: add a learned bias in every branch.
+        device: of parameters and masks.
+        dtype: of the parameters.
 
     Shape: ``(*b, i)`` to ``(*b, o)``.
 
     Raises:
-        ValueError: for a wrong width or a sparsity outside [0, 1).
+        ValueError: for sizes below 1, a sparsity outside [0, 1), or an input of the wrong width.
+        TypeError: for an input of another type than the parameters.
 
     Paper: Sparse Iso-FLOP Transformations for Maximizing Training Efficiency -
     https://arxiv.org/abs/2303.11525
@@ -224,21 +251,26 @@ class SparseParallelLinear(nn.Module):
         out_features: int,
         sparsity: float,
         *,
-        activation: nn.Module | None = None,
+        activation: Callable[[], nn.Module] = nn.ReLU,
         bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        _require_dense(type(self).__name__, in_features, out_features, sparsity)
+        require_callable(type(self).__name__, activation=activation)
+        factory = {"bias": bias, "device": device, "dtype": dtype}
         k = sparse_ift_size(in_features, out_features, sparsity, "parallel")
         self.in_features, self.out_features, self.sparsity = in_features, out_features, sparsity
-        self.activation = nn.ReLU() if activation is None else activation
+        self.activation = activation()
         dense = in_features * out_features
         self.branches = nn.ModuleList(
-            _SparseLinear(in_features, out_features, dense * (j + 1) // k - dense * j // k, bias=bias)
+            _SparseLinear(in_features, out_features, dense * (j + 1) // k - dense * j // k, **factory)
             for j in range(k)
         )
 
     def forward(self, x: Float[Tensor, "*b i"]) -> Float[Tensor, "*b o"]:
-        require_width(x, self.in_features, f"SparseParallelLinear({self.extra_repr()})")
+        require_width(x, self.in_features, self)
         return sum(self.activation(branch(x)) for branch in self.branches)
 
     def extra_repr(self) -> str:
@@ -260,11 +292,14 @@ class SparseFactorizedLinear(nn.Module):
         out_features: output width o.
         sparsity: s.
         bias: add a learned bias at the end.
+        device: of parameters and masks.
+        dtype: of the parameters.
 
     Shape: ``(*b, i)`` to ``(*b, o)``.
 
     Raises:
-        ValueError: for a wrong width or a sparsity outside [0, 1).
+        ValueError: for sizes below 1, a sparsity outside [0, 1), or an input of the wrong width.
+        TypeError: for an input of another type than the parameters.
 
     Paper: Sparse Iso-FLOP Transformations for Maximizing Training Efficiency -
     https://arxiv.org/abs/2303.11525
@@ -277,18 +312,29 @@ class SparseFactorizedLinear(nn.Module):
     (128, 4096)
     """
 
-    def __init__(self, in_features: int, out_features: int, sparsity: float, *, bias: bool = True) -> None:
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        sparsity: float,
+        *,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
+        _require_dense(type(self).__name__, in_features, out_features, sparsity)
+        factory = {"device": device, "dtype": dtype}
         self.in_features, self.out_features, self.sparsity = in_features, out_features, sparsity
         self.inner = sparse_ift_size(in_features, out_features, sparsity, "factorized")
         dense = in_features * out_features
         first = min(dense * in_features // (in_features + out_features), self.inner * in_features)
         second = min(dense - first, self.inner * out_features)
-        self.first = _SparseLinear(in_features, self.inner, first, bias=False)
-        self.second = _SparseLinear(self.inner, out_features, second, bias=bias)
+        self.first = _SparseLinear(in_features, self.inner, first, bias=False, **factory)
+        self.second = _SparseLinear(self.inner, out_features, second, bias=bias, **factory)
 
     def forward(self, x: Float[Tensor, "*b i"]) -> Float[Tensor, "*b o"]:
-        require_width(x, self.in_features, f"SparseFactorizedLinear({self.extra_repr()})")
+        require_width(x, self.in_features, self)
         return self.second(self.first(x))
 
     def extra_repr(self) -> str:
@@ -311,11 +357,14 @@ class SparseDopedLinear(nn.Module):
         out_features: output width o.
         sparsity: s.
         bias: add a learned bias.
+        device: of parameters and mask.
+        dtype: of the parameters.
 
     Shape: ``(*b, i)`` to ``(*b, o)``.
 
     Raises:
-        ValueError: for a wrong width or a sparsity outside [0, 1).
+        ValueError: for sizes below 1, a sparsity outside [0, 1), or an input of the wrong width.
+        TypeError: for an input of another type than the parameters.
 
     Paper: Sparse Iso-FLOP Transformations for Maximizing Training Efficiency -
     https://arxiv.org/abs/2303.11525
@@ -325,14 +374,25 @@ class SparseDopedLinear(nn.Module):
     (1, 36)
     """
 
-    def __init__(self, in_features: int, out_features: int, sparsity: float, *, bias: bool = True) -> None:
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        sparsity: float,
+        *,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
+        _require_dense(type(self).__name__, in_features, out_features, sparsity)
+        factory = {"device": device, "dtype": dtype}
         self.in_features, self.out_features, self.sparsity = in_features, out_features, sparsity
         self.rank = sparse_ift_size(in_features, out_features, sparsity, "doped")
         active = in_features * out_features - self.rank * (in_features + out_features)
-        self.sparse = _SparseLinear(in_features, out_features, active, bias=bias)
-        self.u = nn.Parameter(torch.empty(out_features, self.rank))
-        self.v = nn.Parameter(torch.empty(in_features, self.rank))
+        self.sparse = _SparseLinear(in_features, out_features, active, bias=bias, **factory)
+        self.u = nn.Parameter(torch.empty(out_features, self.rank, **factory))
+        self.v = nn.Parameter(torch.empty(in_features, self.rank, **factory))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -347,7 +407,7 @@ class SparseDopedLinear(nn.Module):
         return self.sparse.weight + self.u @ self.v.mT
 
     def forward(self, x: Float[Tensor, "*b i"]) -> Float[Tensor, "*b o"]:
-        require_width(x, self.in_features, f"SparseDopedLinear({self.extra_repr()})")
+        require_width(x, self.in_features, self)
         return self.sparse(x) + F.linear(x @ self.v, self.u)
 
     def extra_repr(self) -> str:
@@ -367,7 +427,7 @@ def rigl_update_(layer: nn.Module, gradient: Float[Tensor, "o i"], share: float)
     Returns how many weights moved. Grown weights start at zero, dropped ones may not return in the same step.
 
     Raises:
-        ValueError: for a share outside [0, 1], or a gradient of another shape.
+        ValueError: for a share outside [0, 1], or a gradient that has another shape or is not finite.
 
     Paper: Sparse Iso-FLOP Transformations for Maximizing Training Efficiency -
     https://arxiv.org/abs/2303.11525 (the update is that of RigL, https://arxiv.org/abs/1911.11134)
@@ -377,11 +437,14 @@ def rigl_update_(layer: nn.Module, gradient: Float[Tensor, "o i"], share: float)
     (12, 24)
     """
     mask = layer.mask
-    if not 0 <= share <= 1 or gradient.shape != mask.shape:
+    require_number("rigl_update_", 0, 1, share=share)
+    if gradient.shape != mask.shape:
         raise ValueError(
-            f"need a share in [0, 1] and a gradient {tuple(mask.shape)}, "
-            f"got {share} and {tuple(gradient.shape)}"
+            f"rigl_update_: the gradient must be {tuple(mask.shape)}, as the mask, "
+            f"got {tuple(gradient.shape)}"
         )
+    if not gradient.isfinite().all():
+        raise ValueError("rigl_update_: the gradient holds NaN or infinity")
     free = int((~mask).sum())
     moved = min(int(share * int(mask.sum())), free)
     size = layer.dense_weight.abs().masked_fill(~mask, torch.inf).flatten()

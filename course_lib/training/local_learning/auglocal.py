@@ -2,22 +2,26 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from course_lib.layers._shapes import (
+    layer_name,
+    require_at_least,
+    require_callable,
+    require_fraction,
+    require_module,
+    require_positive,
+    require_real,
+    require_sequence,
+    require_signal,
+)
 from course_lib.registry import implements
-
-__all__ = [
-    "AugLocal",
-    "LocalBlock",
-    "PoolAndClassify",
-    "ResidualBlock1d",
-    "auxiliary_layer_index",
-    "pyramid_depth",
-]
+from course_lib.training.local_learning._checks import following, require_finite, require_labels
 
 
 @implements("auglocal")
@@ -44,10 +48,9 @@ def auxiliary_layer_index(l: int, num_layers: int, depth: int) -> list[int]:
     >>> auxiliary_layer_index(0, 16, 3)
     [5, 10, 15]
     """
-    if not 0 <= l < num_layers or depth < 0:
-        raise ValueError(
-            f"expected 0 <= l < num_layers and depth >= 0, got l={l}, {num_layers} layers, depth {depth}"
-        )
+    require_at_least(0, "auxiliary_layer_index", l=l, depth=depth)
+    if l >= num_layers:
+        raise ValueError(f"auxiliary_layer_index: l must be below num_layers={num_layers}, got l={l}")
     later = num_layers - l - 1
     if depth >= later:
         return list(range(l + 1, num_layers))
@@ -76,11 +79,11 @@ def pyramid_depth(l: int, num_modules: int, depth: int, *, tau: float = 0.5) -> 
     >>> [pyramid_depth(l, 10, 5) for l in range(9)]
     [5, 5, 4, 4, 4, 4, 4, 3, 3]
     """
-    if not 0 <= l <= num_modules - 2 or depth < 1 or not 0 <= tau <= 1:
-        raise ValueError(
-            f"expected 0 <= l <= num_modules - 2, depth >= 1 and 0 <= tau <= 1, "
-            f"got l={l}, num_modules={num_modules}, depth={depth}, tau={tau}"
-        )
+    require_at_least(0, "pyramid_depth", l=l)
+    require_positive("pyramid_depth", depth=depth)
+    require_fraction("pyramid_depth", tau=tau)
+    if l > num_modules - 2:
+        raise ValueError(f"pyramid_depth: l must be at most num_modules - 2 = {num_modules - 2}, got l={l}")
     fall = tau * l / max(num_modules - 2, 1)
     return max(1, round(depth * (1 - fall) + fall))
 
@@ -91,26 +94,39 @@ class PoolAndClassify(nn.Module):
     Args:
         channels: c.
         num_classes: number of classes.
+        device, dtype: of the parameters, as in torch.
 
     Shape: ``(b, c, ...)`` to ``(b, num_classes)``; a vector ``(b, c)`` has nothing to average.
 
     Raises:
-        ValueError: for a wrong number of channels.
+        ValueError: for a size below 1, or a wrong number of channels.
+        TypeError: for arguments and inputs of another type.
 
     >>> PoolAndClassify(4, 3)(torch.randn(2, 4, 7)).shape
     torch.Size([2, 3])
     """
 
-    def __init__(self, channels: int, num_classes: int) -> None:
+    def __init__(
+        self,
+        channels: int,
+        num_classes: int,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
-        self.linear = nn.Linear(channels, num_classes)
+        require_positive(type(self).__name__, channels=channels, num_classes=num_classes)
+        self.linear = nn.Linear(channels, num_classes, device=device, dtype=dtype)
 
     def forward(self, x: Float[Tensor, "b c *positions"]) -> Float[Tensor, "b k"]:
-        if x.ndim < 2 or x.shape[1] != self.linear.in_features:
-            raise ValueError(
-                f"expected {self.linear.in_features} channels along axis 1, got shape {tuple(x.shape)}"
-            )
+        require_real(x, self)
+        channels = self.linear.in_features
+        if x.ndim < 2 or x.shape[1] != channels:
+            raise ValueError(f"{layer_name(self)} expects x (b, {channels}, ...), got shape {tuple(x.shape)}")
         return self.linear(x.flatten(2).mean(-1) if x.ndim > 2 else x)
+
+    def extra_repr(self) -> str:
+        return f"{self.linear.in_features}, {self.linear.out_features}"
 
 
 class ResidualBlock1d(nn.Module):
@@ -120,14 +136,17 @@ class ResidualBlock1d(nn.Module):
 
     Args:
         in_channels: channels of the input.
-        channels: channels of the output.
+        out_channels: channels of the output.
         stride: of the first convolution and of the shortcut S; S is the identity where the shape stays.
-        norm_layer: called with ``channels`` for each N; group normalisation (4 groups, or 1) unless given.
+        norm_layer: called with ``out_channels`` for each N; group normalisation (4 groups, or 1) unless
+            given.
+        device, dtype: of the parameters, as in torch.
 
-    Shape: ``(b, in_channels, t)`` to ``(b, channels, ceil(t / stride))``.
+    Shape: ``(b, in_channels, t)`` to ``(b, out_channels, ceil(t / stride))``.
 
     Raises:
-        ValueError: for a wrong number of channels.
+        ValueError: for a size below 1, or a wrong number of channels.
+        TypeError: for arguments and inputs of another type.
 
     Residual networks have batch norms in this place (``norm_layer=nn.BatchNorm1d``). In local training the
     inputs of a layer drift while those below learn, and the running averages of evaluation lag behind.
@@ -139,30 +158,37 @@ class ResidualBlock1d(nn.Module):
     def __init__(
         self,
         in_channels: int,
-        channels: int,
+        out_channels: int,
         stride: int,
         *,
         norm_layer: Callable[[int], nn.Module] | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        name = type(self).__name__
         norm_layer = _group_norm if norm_layer is None else norm_layer
-        self.in_channels = in_channels
+        require_positive(name, in_channels=in_channels, out_channels=out_channels, stride=stride)
+        require_callable(name, norm_layer=norm_layer)
+        factory = {"device": device, "dtype": dtype}
+        self.in_channels, self.out_channels, self.stride = in_channels, out_channels, stride
+        conv = partial(nn.Conv1d, bias=False, **factory)
         self.residual = nn.Sequential(
-            nn.Conv1d(in_channels, channels, 3, stride=stride, padding=1, bias=False),
-            norm_layer(channels),
+            conv(in_channels, out_channels, 3, stride=stride, padding=1),
+            norm_layer(out_channels).to(**factory),
             nn.ReLU(),
-            nn.Conv1d(channels, channels, 3, padding=1, bias=False),
-            norm_layer(channels),
+            conv(out_channels, out_channels, 3, padding=1),
+            norm_layer(out_channels).to(**factory),
         )
-        same = in_channels == channels and stride == 1
-        self.shortcut = (
-            nn.Identity() if same else nn.Conv1d(in_channels, channels, 1, stride=stride, bias=False)
-        )
+        same = in_channels == out_channels and stride == 1
+        self.shortcut = nn.Identity() if same else conv(in_channels, out_channels, 1, stride=stride)
 
     def forward(self, x: Float[Tensor, "b c t"]) -> Float[Tensor, "b e s"]:
-        if x.shape[1] != self.in_channels:
-            raise ValueError(f"expected {self.in_channels} channels along axis 1, got shape {tuple(x.shape)}")
+        require_signal(x, self.in_channels, self)
         return (self.shortcut(x) + self.residual(x)).relu()
+
+    def extra_repr(self) -> str:
+        return f"{self.in_channels}, {self.out_channels}, stride={self.stride}"
 
 
 def _group_norm(channels: int) -> nn.Module:
@@ -181,6 +207,10 @@ class LocalBlock(nn.Module):
 
     Shape: what ``layers`` takes and gives.
 
+    Raises:
+        ValueError: when trained, for rows that are none or not finite. The block is as it was then.
+        TypeError: for arguments that are no modules, and no function.
+
     Paper: Scaling Supervised Local Learning with Augmented Auxiliary Networks -
         https://arxiv.org/abs/2402.17318
 
@@ -194,7 +224,9 @@ class LocalBlock(nn.Module):
         self, layers: nn.Module, auxiliary: nn.Module, make_optimizer: Callable[..., torch.optim.Optimizer]
     ) -> None:
         super().__init__()
-        self.layers, self.auxiliary = layers, auxiliary
+        require_module(type(self).__name__, layers=layers, auxiliary=auxiliary)
+        require_callable(type(self).__name__, make_optimizer=make_optimizer)
+        self.layers, self.auxiliary, self._make_optimizer = layers, auxiliary, make_optimizer
         self.optimizer = make_optimizer(self.parameters())
 
     def forward(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
@@ -209,6 +241,8 @@ class LocalBlock(nn.Module):
 
         Backward runs here, before the next module runs forward: that is what bounds the stored activations.
         """
+        require_finite(x, self)
+        self.optimizer = following(self.optimizer, self.parameters(), self._make_optimizer)
         self.optimizer.zero_grad()
         h = self(x)
         loss = self.loss(h, y)
@@ -227,17 +261,20 @@ class AugLocal(nn.Module):
         in_channels: channels of the input.
         plan: ``(out_channels, stride)`` of every layer.
         num_classes: number of classes.
-        depth: layers of the first auxiliary network; 0 gives the baseline with a linear classifier
+        auxiliary_depth: layers of the first auxiliary network; 0 gives the baseline with a linear classifier
             everywhere.
         tau: how far the depth falls towards the last layer, see :func:`pyramid_depth`.
         num_modules: number of local modules; the last one holds all remaining layers and the classifier.
             Every layer is a module unless given; 1 is ordinary backpropagation.
         make_optimizer: called with the parameters of one module, for each module.
+        device, dtype: of the parameters, as in torch; what ``make_layer`` builds is moved there.
 
     Shape: what the first layer takes, to ``(b, num_classes)``.
 
     Raises:
-        ValueError: for no layers, or more modules than layers.
+        ValueError: for no layers, sizes below 1, or more modules than layers; when trained, also for rows
+            that are none or not finite, and labels that are no classes. The network is as it was then.
+        TypeError: for arguments of another type.
 
     Paper: Scaling Supervised Local Learning with Augmented Auxiliary Networks -
         https://arxiv.org/abs/2402.17318
@@ -245,9 +282,9 @@ class AugLocal(nn.Module):
     Differs from the authors' code: a copy has the product of the strides that it skips, so that it gives the
     very shape of the layer it copies, and no classifier has a batch norm of its own.
 
-    >>> def make_layer(in_dim, out_dim, stride):
-    ...     return nn.Sequential(nn.Linear(in_dim, out_dim), nn.ReLU())
-    >>> model = AugLocal(make_layer, 5, [(8, 1)] * 4, num_classes=3, depth=2)
+    >>> def make_layer(in_features, out_features, stride):
+    ...     return nn.Sequential(nn.Linear(in_features, out_features), nn.ReLU())
+    >>> model = AugLocal(make_layer, 5, [(8, 1)] * 4, num_classes=3, auxiliary_depth=2)
     >>> [len(module.auxiliary) for module in model.modules_in_order]  # the classifier included
     [3, 3, 2, 1]
     >>> model.predict(torch.randn(2, 5)).shape
@@ -261,17 +298,31 @@ class AugLocal(nn.Module):
         plan: Sequence[tuple[int, int]],
         num_classes: int,
         *,
-        depth: int = 2,
+        auxiliary_depth: int = 2,
         tau: float = 0.5,
         num_modules: int | None = None,
         make_optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        name = type(self).__name__
+        require_callable(name, make_layer=make_layer, make_optimizer=make_optimizer)
+        require_positive(name, in_channels=in_channels, num_classes=num_classes)
+        require_sequence(name, plan=plan)
+        for i, layer in enumerate(plan):
+            require_sequence(name, 2, **{f"plan[{i}]": layer})
+            require_positive(name, **{f"plan[{i}][0]": layer[0], f"plan[{i}][1]": layer[1]})
+        require_at_least(0, name, auxiliary_depth=auxiliary_depth)
+        require_fraction(name, tau=tau)
         num_modules = len(plan) if num_modules is None else num_modules
-        if not 1 <= num_modules <= len(plan):
-            raise ValueError(f"expected 1 to {len(plan)} modules for {len(plan)} layers, got {num_modules}")
-        if depth < 0:
-            raise ValueError(f"depth must be at least 0, got {depth}")
+        require_positive(name, num_modules=num_modules)
+        if num_modules > len(plan):
+            raise ValueError(
+                f"{name}: num_modules must be at most {len(plan)}, the layers of plan, got {num_modules}"
+            )
+        factory = {"device": device, "dtype": dtype}
+        self.in_channels, self.num_classes = in_channels, num_classes
 
         def build(indices: Sequence[int], start: int) -> list[nn.Module]:
             """Layers shaped as those at ``indices``, for what layer ``start`` gives (-1: the input)."""
@@ -279,29 +330,33 @@ class AugLocal(nn.Module):
             for index in indices:
                 width = in_channels if start < 0 else plan[start][0]
                 stride = math.prod(stride for _, stride in plan[start + 1 : index + 1])
-                layers.append(make_layer(width, plan[index][0], stride))
+                layers.append(make_layer(width, plan[index][0], stride).to(**factory))
                 start = index
             return layers
 
         modules = []
         for l in range(num_modules - 1):
-            layer_depth = pyramid_depth(l, num_modules, depth, tau=tau) if depth else 0
-            copied = auxiliary_layer_index(l, len(plan), layer_depth)
-            classify = PoolAndClassify(plan[copied[-1] if copied else l][0], num_classes)
+            depth = pyramid_depth(l, num_modules, auxiliary_depth, tau=tau) if auxiliary_depth else 0
+            copied = auxiliary_layer_index(l, len(plan), depth)
+            classify = PoolAndClassify(plan[copied[-1] if copied else l][0], num_classes, **factory)
             auxiliary = nn.Sequential(*build(copied, l), classify)
             modules.append(LocalBlock(nn.Sequential(*build([l], l - 1)), auxiliary, make_optimizer))
         rest = nn.Sequential(*build(range(num_modules - 1, len(plan)), num_modules - 2))
-        classifier = nn.Sequential(PoolAndClassify(plan[-1][0], num_classes))
+        classifier = nn.Sequential(PoolAndClassify(plan[-1][0], num_classes, **factory))
         self.modules_in_order = nn.ModuleList([*modules, LocalBlock(rest, classifier, make_optimizer)])
 
     def train_step(self, x: Float[Tensor, "..."], y: Int[Tensor, "b"]) -> dict[str, float]:
         """One update of every module, in the order of the layers; returns their losses."""
+        self._require_input(x)
+        require_finite(x, self)
+        require_labels(y, self.num_classes, len(x), self)
         losses = {}
         for i, module in enumerate(self.modules_in_order, 1):
             x, losses[f"module_{i}"] = module.train_step(x, y)
         return losses
 
     def forward(self, x: Float[Tensor, "..."]) -> Float[Tensor, "b k"]:
+        self._require_input(x)
         for module in self.modules_in_order:
             x = module(x)
         return self.modules_in_order[-1].auxiliary(x)
@@ -319,3 +374,13 @@ class AugLocal(nn.Module):
             x = module(x)
             answers.append(module.auxiliary(x).argmax(-1))
         return torch.stack(answers)
+
+    def _require_input(self, x: Tensor) -> None:
+        require_real(x, self)
+        if x.ndim < 2 or x.shape[1] != self.in_channels:
+            raise ValueError(
+                f"{layer_name(self)} expects x (b, {self.in_channels}, ...), got shape {tuple(x.shape)}"
+            )
+
+    def extra_repr(self) -> str:
+        return f"{self.in_channels}, num_classes={self.num_classes}"

@@ -8,18 +8,20 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_lib.layers._shapes import require_width
+from course_lib.layers._shapes import (
+    layer_name,
+    require_at_least,
+    require_fraction,
+    require_number,
+    require_one_of,
+    require_positive,
+    require_sequence,
+    require_width,
+)
 from course_lib.registry import implements
+from course_lib.training.local_learning._checks import require_rows
 
-__all__ = [
-    "RBM",
-    "DeepBeliefNetwork",
-    "contrastive_divergence_step",
-    "free_energy",
-    "log_likelihood",
-    "log_partition",
-]
-
+KINDS = ("binary", "gaussian")
 MAX_ENUMERATED = 20
 
 
@@ -48,14 +50,15 @@ def free_energy(
     Shape: ``(*b, v)`` to ``(*b)``.
 
     Raises:
-        ValueError: for an unknown kind of visible unit.
+        ValueError: for an unknown kind of visible unit, or visible vectors of another width than the weight.
 
     Paper: A Tutorial on Deep Neural Networks for Intelligent Systems - https://arxiv.org/abs/1603.07249
 
     >>> free_energy(torch.tensor([1.0, 0.0]), torch.zeros(2, 3), torch.tensor([0.5, 0.5]), torch.zeros(3))
     tensor(-2.5794)
     """
-    _require_kind(visible)
+    require_one_of("free_energy", KINDS, visible=visible)
+    require_width(v, len(weight), "free_energy", name="v")
     own = (v - visible_bias).square().sum(-1) / 2 if visible == "gaussian" else -(v @ visible_bias)
     return own - F.softplus(v @ weight + hidden_bias).sum(-1)
 
@@ -84,15 +87,20 @@ class RBM(nn.Module):
         momentum: share of the last update that is kept; often 0.5 at first and 0.9 later (set the attribute).
         weight_decay: pulls W, not the biases, towards zero.
         k: Gibbs steps of contrastive divergence.
+        device, dtype: of the parameters, as in torch.
 
     Shape: ``(*b, num_visible)`` to ``(*b, num_hidden)``.
 
     Raises:
-        ValueError: for an unknown kind of visible unit, no Gibbs step or a wrong last dimension.
+        ValueError: for an unknown kind of visible unit, a size or a number of Gibbs steps below 1, a negative
+            rate or decay, a momentum outside 0 to 1, or a wrong last dimension; when trained, also for no
+            rows and for rows that are not finite. The machine is as it was then.
+        TypeError: for arguments of another type, and inputs of another dtype than the parameters.
 
     Paper: A Tutorial on Deep Neural Networks for Intelligent Systems - https://arxiv.org/abs/1603.07249
 
-    Differs from ``sklearn.neural_network.BernoulliRBM``, which keeps chains of samples from step to step.
+    Differs from ``sklearn.neural_network.BernoulliRBM``, which keeps chains of samples from step to step. The
+    last update, of which momentum keeps a share, is no part of ``state_dict``, as in torch's optimisers.
 
     >>> rbm = RBM(4, 3)
     >>> rbm(torch.ones(2, 4)).shape, sorted(rbm.train_step(torch.ones(2, 4)))
@@ -109,23 +117,28 @@ class RBM(nn.Module):
         momentum: float = 0.5,
         weight_decay: float = 1e-4,
         k: int = 1,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        _require_kind(visible)
-        if min(num_visible, num_hidden, k) < 1:
-            raise ValueError(
-                f"num_visible, num_hidden and k must be at least 1, got {num_visible}, {num_hidden}, {k}"
-            )
+        name = type(self).__name__
+        require_one_of(name, KINDS, visible=visible)
+        require_positive(name, num_visible=num_visible, num_hidden=num_hidden, k=k)
+        require_number(name, 0, lr=lr, weight_decay=weight_decay)
+        require_fraction(name, momentum=momentum)
+        factory = {"device": device, "dtype": dtype}
         self.num_visible, self.num_hidden, self.visible = num_visible, num_hidden, visible
         self.lr, self.momentum, self.weight_decay, self.k = lr, momentum, weight_decay, k
-        self.weight = nn.Parameter(torch.empty(num_visible, num_hidden))
-        self.visible_bias = nn.Parameter(torch.empty(num_visible))
-        self.hidden_bias = nn.Parameter(torch.empty(num_hidden))
+        self.weight = nn.Parameter(torch.empty(num_visible, num_hidden, **factory))
+        self.visible_bias = nn.Parameter(torch.empty(num_visible, **factory))
+        self.hidden_bias = nn.Parameter(torch.empty(num_hidden, **factory))
         self._velocity: list[Tensor] | None = None
         self.reset_parameters()
 
     def reset_parameters(self, data: Float[Tensor, "b v"] | None = None) -> None:
         """Weights from N(0, 0.01²), biases zero; with data, visible biases that give the data's means."""
+        if data is not None:
+            require_rows(data, self.num_visible, self, self.weight, name="data")
         nn.init.normal_(self.weight, std=0.01)
         nn.init.zeros_(self.hidden_bias)
         nn.init.zeros_(self.visible_bias)
@@ -137,7 +150,7 @@ class RBM(nn.Module):
             self.visible_bias.data.copy_(bias)
 
     def forward(self, v: Float[Tensor, "*b v"]) -> Float[Tensor, "*b h"]:
-        require_width(v, self.num_visible, f"RBM({self.num_visible}, {self.num_hidden})")
+        require_width(v, self.num_visible, self, name="v")
         return torch.sigmoid(v @ self.weight + self.hidden_bias)
 
     def visible_mean(self, h: Float[Tensor, "*b h"]) -> Float[Tensor, "*b v"]:
@@ -164,9 +177,13 @@ class RBM(nn.Module):
     @torch.no_grad()
     def train_step(self, v: Float[Tensor, "b v"]) -> dict[str, float]:
         """One update by contrastive divergence; returns the squared reconstruction error per unit."""
+        require_rows(v, self.num_visible, self, self.weight, name="v")
         ascent = list(contrastive_divergence_step(self, v, k=self.k))
         ascent[0] = ascent[0] - self.weight_decay * self.weight
-        self._velocity = self._velocity or [torch.zeros_like(step) for step in ascent]
+        last = self._velocity or [torch.zeros_like(step) for step in ascent]
+        self._velocity = [
+            v.to(step) for v, step in zip(last, ascent, strict=True)
+        ]  # the machine may have moved
         for parameter, velocity, step in zip(
             self._parameters_in_order(), self._velocity, ascent, strict=True
         ):
@@ -203,15 +220,15 @@ def contrastive_divergence_step(
     Shape: the directions have the shapes of W, b and c.
 
     Raises:
-        ValueError: for an empty batch or no Gibbs step.
+        ValueError: for an empty batch, rows that are not finite, or no Gibbs step.
 
     Paper: A Tutorial on Deep Neural Networks for Intelligent Systems - https://arxiv.org/abs/1603.07249
 
     >>> [tuple(step.shape) for step in contrastive_divergence_step(RBM(4, 3), torch.ones(2, 4))]
     [(4, 3), (4,), (3,)]
     """
-    if len(v0) == 0 or k < 1:
-        raise ValueError(f"expected a batch and k >= 1, got {len(v0)} rows and k={k}")
+    require_positive("contrastive_divergence_step", k=k)
+    require_rows(v0, rbm.num_visible, rbm, rbm.weight, name="v0")
     h0 = rbm(v0)
     vk = rbm.gibbs(v0, steps=k)
     hk = rbm(vk)
@@ -238,7 +255,7 @@ def log_partition(rbm: RBM) -> Float[Tensor, ""]:
     """
     if rbm.visible != "binary" or rbm.num_visible > MAX_ENUMERATED:
         raise ValueError(
-            f"log Z is enumerated for at most {MAX_ENUMERATED} binary visible units, "
+            f"log_partition: log Z is enumerated for at most {MAX_ENUMERATED} binary visible units, "
             f"got {rbm.num_visible} {rbm.visible} ones"
         )
     states = torch.arange(2**rbm.num_visible, device=rbm.weight.device)[:, None]
@@ -255,6 +272,9 @@ def log_likelihood(rbm: RBM, v: Float[Tensor, "b v"]) -> Float[Tensor, ""]:
         v: data.
 
     Shape: ``(b, v)`` to a scalar.
+
+    Raises:
+        ValueError: for more units, or Gaussian ones.
 
     Paper: A Tutorial on Deep Neural Networks for Intelligent Systems - https://arxiv.org/abs/1603.07249
 
@@ -280,11 +300,14 @@ class DeepBeliefNetwork(nn.Module):
         lr: step of the updates.
         weight_decay: see :class:`RBM`.
         k: Gibbs steps of contrastive divergence.
+        device, dtype: of the parameters, as in torch.
 
     Shape: ``(*b, dims[0])`` to the features of the top ``(*b, dims[-1])``.
 
     Raises:
-        ValueError: for fewer than two widths.
+        ValueError: for fewer than two widths, a width below 1 and whatever :class:`RBM` refuses; for inputs
+            of another width; when trained, for rows that are none or not finite. The stack is as it was then.
+        TypeError: for arguments of another type, and inputs of another dtype than the parameters.
 
     Paper: A Tutorial on Deep Neural Networks for Intelligent Systems - https://arxiv.org/abs/1603.07249
 
@@ -301,16 +324,28 @@ class DeepBeliefNetwork(nn.Module):
         lr: float = 0.1,
         weight_decay: float = 1e-4,
         k: int = 1,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        name = type(self).__name__
+        require_sequence(name, dims=dims)
         if len(dims) < 2:
-            raise ValueError(f"expected a visible and at least one hidden width, got {list(dims)}")
+            raise ValueError(
+                f"{name}: dims must be a visible and at least one hidden width, got {list(dims)}"
+            )
+        require_positive(name, **{f"dims[{i}]": dim for i, dim in enumerate(dims)}, k=k)
+        require_one_of(name, KINDS, visible=visible)
+        require_number(name, 0, lr=lr, weight_decay=weight_decay)
+        options = {"lr": lr, "weight_decay": weight_decay, "k": k, "device": device, "dtype": dtype}
+        kinds = (visible, *["binary"] * (len(dims) - 2))
         self.layers = nn.ModuleList(
-            RBM(i, o, visible=visible if n == 0 else "binary", lr=lr, weight_decay=weight_decay, k=k)
-            for n, (i, o) in enumerate(pairwise(dims))
+            RBM(i, o, visible=kind, **options) for (i, o), kind in zip(pairwise(dims), kinds, strict=True)
         )
+        self.dims = tuple(dims)
 
     def forward(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b h"]:
+        require_width(x, self.dims[0], self)
         for rbm in self.layers:
             x = rbm(x)
         return x
@@ -318,6 +353,7 @@ class DeepBeliefNetwork(nn.Module):
     @torch.no_grad()
     def features(self, x: Float[Tensor, "*b d"]) -> list[Float[Tensor, "*b _"]]:
         """The hidden probabilities of every layer, from the bottom."""
+        require_width(x, self.dims[0], self)
         every = []
         for rbm in self.layers:
             x = rbm(x)
@@ -327,6 +363,11 @@ class DeepBeliefNetwork(nn.Module):
     @torch.no_grad()
     def train_step(self, x: Float[Tensor, "b d"], *, layer: int) -> dict[str, float]:
         """One update of one layer (from 0) on what those below make of a batch: probabilities, no samples."""
+        self._require_rows(x)
+        if layer not in range(len(self.layers)):
+            raise ValueError(
+                f"{layer_name(self)}: layer must be one of 0..{len(self.layers) - 1}, got {layer!r}"
+            )
         for rbm in self.layers[:layer]:
             x = rbm(x)
         return self.layers[layer].train_step(x)
@@ -334,6 +375,9 @@ class DeepBeliefNetwork(nn.Module):
     @torch.no_grad()
     def pretrain(self, x: Float[Tensor, "n d"], *, steps: int, batch_size: int = 32) -> "DeepBeliefNetwork":
         """Train layer after layer, ``steps`` updates each; momentum 0.5 in the first fifth, then 0.9."""
+        self._require_rows(x)
+        require_at_least(0, type(self).__name__, steps=steps)
+        require_positive(type(self).__name__, batch_size=batch_size)
         for rbm in self.layers:
             rbm.reset_parameters(x)
             for step in range(steps):
@@ -347,6 +391,7 @@ class DeepBeliefNetwork(nn.Module):
 
         The weights are copies: fine-tuning leaves the machines as they are.
         """
+        require_positive(type(self).__name__, num_classes=num_classes)
         layers: list[nn.Module] = []
         for rbm in self.layers:
             linear = nn.Linear(rbm.num_visible, rbm.num_hidden).to(rbm.weight)
@@ -357,7 +402,8 @@ class DeepBeliefNetwork(nn.Module):
             *layers, nn.Linear(self.layers[-1].num_hidden, num_classes).to(self.layers[-1].weight)
         )
 
+    def _require_rows(self, x: Tensor) -> None:
+        require_rows(x, self.dims[0], self, self.layers[0].weight)
 
-def _require_kind(visible: str) -> None:
-    if visible not in ("binary", "gaussian"):
-        raise ValueError(f"visible must be 'binary' or 'gaussian', got {visible!r}")
+    def extra_repr(self) -> str:
+        return f"{list(self.dims)}"

@@ -1,6 +1,7 @@
 """Forward-Forward: each layer tells good data from bad by the length of its output, alone or together."""
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -8,12 +9,19 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_lib.layers._shapes import require_width
+from course_lib.layers._shapes import (
+    require_at_least,
+    require_number,
+    require_one_of,
+    require_positive,
+    require_sequence,
+    require_width,
+)
 from course_lib.registry import implements
-
-__all__ = ["ForwardForward", "embed_label", "ff_loss", "goodness"]
+from course_lib.training.local_learning._checks import following, require_labels, require_rows
 
 COLLABORATIONS = ("none", "earlier", "all")
+REDUCTIONS = ("sum", "mean")
 
 
 @implements("collaborative-forward-forward")
@@ -40,10 +48,12 @@ def embed_label(
     """
     if x.shape[-1] < num_classes:
         raise ValueError(
-            f"{num_classes} classes do not fit into vectors of width {x.shape[-1]}; pad the input"
+            f"embed_label: {num_classes} classes do not fit into vectors of width {x.shape[-1]}; pad them"
         )
     if label.numel() and (label.min() < 0 or label.max() >= num_classes):
-        raise ValueError(f"labels must lie in 0..{num_classes - 1}, got {label.unique().tolist()}")
+        raise ValueError(
+            f"embed_label: labels must lie in 0..{num_classes - 1}, got {label.unique().tolist()}"
+        )
     level = x.amax(-1, keepdim=True) if value is None else value
     return torch.cat([F.one_hot(label, num_classes).to(x.dtype) * level, x[..., num_classes:]], dim=-1)
 
@@ -68,8 +78,7 @@ def goodness(h: Float[Tensor, "*b d"], *, reduction: str = "sum") -> Float[Tenso
     >>> goodness(torch.tensor([[3.0, 4.0], [0.0, 1.0]]))
     tensor([25.,  1.])
     """
-    if reduction not in ("sum", "mean"):
-        raise ValueError(f"reduction must be 'sum' or 'mean', got {reduction!r}")
+    require_one_of("goodness", REDUCTIONS, reduction=reduction)
     squares = h.square()
     return squares.sum(-1) if reduction == "sum" else squares.mean(-1)
 
@@ -102,7 +111,7 @@ def ff_loss(
     tensor(0.6931)
     """
     if goodness.numel() == 0:
-        raise ValueError("the loss of an empty batch is not defined")
+        raise ValueError("ff_loss: the loss of an empty batch is not defined")
     gamma = gamma.detach() if isinstance(gamma, Tensor) else gamma
     margin = goodness + gamma - theta
     return F.softplus(-margin if positive else margin).mean()  # -ln sigma(m) = softplus(-m), without overflow
@@ -127,19 +136,23 @@ class ForwardForward(nn.Module):
     =============  =============================  ==========================================================
 
     Args:
-        in_dim: width of the input; its first ``num_classes`` entries are overwritten by the label.
-        hidden_dims: width of every layer.
+        in_features: width of the input; its first ``num_classes`` entries are overwritten by the label.
+        dims: width of every layer.
         num_classes: number of classes.
         collaboration: which other layers enter a layer's probability.
         theta: threshold of the goodness.
         reduction: "sum" or "mean", see :func:`goodness`.
         lr: learning rate of each layer's own Adam.
         label_value: how strongly the label is written, see :func:`embed_label`.
+        device, dtype: of the parameters, as in torch.
 
-    Shape: ``(b, in_dim)``, the label written in, to the goodness of every layer ``(l, b)``.
+    Shape: ``(b, in_features)``, the label written in, to the goodness of every layer ``(l, b)``.
 
     Raises:
-        ValueError: for an unknown collaboration, no layer or a wrong last dimension.
+        ValueError: for an unknown collaboration or reduction, no layer, fewer than two classes, an input
+            narrower than the label, a negative rate, or a wrong last dimension; when trained, also for rows
+            that are none or not finite and labels that are no classes. The network is as it was then.
+        TypeError: for arguments of another type, and inputs of another dtype than the parameters.
 
     Paper: Layer Collaboration in the Forward-Forward Algorithm - https://arxiv.org/abs/2305.12393
 
@@ -154,8 +167,8 @@ class ForwardForward(nn.Module):
 
     def __init__(
         self,
-        in_dim: int,
-        hidden_dims: Sequence[int],
+        in_features: int,
+        dims: Sequence[int],
         num_classes: int,
         *,
         collaboration: str = "none",
@@ -163,19 +176,28 @@ class ForwardForward(nn.Module):
         reduction: str = "sum",
         lr: float = 1e-3,
         label_value: float | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if collaboration not in COLLABORATIONS:
-            raise ValueError(
-                f"collaboration must be one of {', '.join(COLLABORATIONS)}; got {collaboration!r}"
-            )
-        if not hidden_dims or num_classes < 2:
-            raise ValueError(f"expected a layer and two classes, got {list(hidden_dims)} and {num_classes}")
-        self.in_dim, self.num_classes, self.collaboration = in_dim, num_classes, collaboration
+        name = type(self).__name__
+        require_one_of(name, COLLABORATIONS, collaboration=collaboration)
+        require_one_of(name, REDUCTIONS, reduction=reduction)
+        require_sequence(name, dims=dims)
+        require_at_least(2, name, num_classes=num_classes)
+        require_at_least(num_classes, name, in_features=in_features)
+        require_positive(name, **{f"dims[{i}]": dim for i, dim in enumerate(dims)})
+        require_number(name, theta=theta, **({} if label_value is None else {"label_value": label_value}))
+        require_number(name, 0, lr=lr)
+        if not dims:
+            raise ValueError(f"{name}: dims must name at least one layer, got {dims!r}")
+        self.in_features, self.num_classes, self.collaboration = in_features, num_classes, collaboration
         self.theta, self.reduction, self.label_value = theta, reduction, label_value
-        widths = [in_dim, *hidden_dims]
-        self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in pairwise(widths))
-        self.optimizers = [torch.optim.Adam(layer.parameters(), lr=lr) for layer in self.layers]
+        self.layers = nn.ModuleList(
+            nn.Linear(i, o, device=device, dtype=dtype) for i, o in pairwise([in_features, *dims])
+        )
+        self._make_optimizer = partial(torch.optim.Adam, lr=lr)
+        self.optimizers = [self._make_optimizer(layer.parameters()) for layer in self.layers]
 
     def layer_output(self, i: int, h: Float[Tensor, "*b d"]) -> Float[Tensor, "*b e"]:
         """Layer i (counted from 0) on what the layer below gave, cut off from the layers below."""
@@ -195,6 +217,8 @@ class ForwardForward(nn.Module):
 
     def train_step(self, x: Float[Tensor, "b d"], y: Int[Tensor, "b"]) -> dict[str, float]:
         """One update of every layer on true labels and on wrong ones, drawn afresh; returns the losses."""
+        require_rows(x, self.in_features, self, self.layers[0].weight)
+        require_labels(y, self.num_classes, len(x), self)
         wrong = (y + torch.randint_like(y, 1, self.num_classes)) % self.num_classes
         h = torch.cat([self._with_label(x, y), self._with_label(x, wrong)])
         all_goodness: list[Tensor] = []
@@ -211,7 +235,7 @@ class ForwardForward(nn.Module):
 
     def forward(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "l *b"]:
         """Goodness of every layer for inputs that carry a label."""
-        require_width(x, self.in_dim, f"ForwardForward({self.in_dim})")
+        require_width(x, self.in_features, self)
         all_goodness, h = [], x
         for i in range(len(self.layers)):
             h = self.layer_output(i, h)
@@ -233,7 +257,11 @@ class ForwardForward(nn.Module):
         """The prediction from each layer's own goodness."""
         return self.label_goodness(x).argmax(-1)
 
+    def extra_repr(self) -> str:
+        return f"{self.in_features}, num_classes={self.num_classes}, collaboration={self.collaboration!r}"
+
     def _update(self, i: int, all_goodness: Sequence[Tensor]) -> float:
+        self.optimizers[i] = following(self.optimizers[i], self.layers[i].parameters(), self._make_optimizer)
         self.optimizers[i].zero_grad()
         loss = self.layer_loss(i, all_goodness)
         loss.backward()
@@ -241,5 +269,5 @@ class ForwardForward(nn.Module):
         return loss.item()
 
     def _with_label(self, x: Tensor, label: Tensor) -> Tensor:
-        require_width(x, self.in_dim, f"ForwardForward({self.in_dim})")
+        require_width(x, self.in_features, self)
         return embed_label(x, label, self.num_classes, value=self.label_value)

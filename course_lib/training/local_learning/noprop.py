@@ -1,16 +1,17 @@
 """NoProp: every block learns alone to clean a noisy label; in training no pass runs through the stack."""
 
 import math
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.fx import Proxy
 from torch.nn import functional as F
 
-from course_lib.layers._shapes import require_width
+from course_lib.layers._shapes import layer_name, require_number, require_positive, require_width
 from course_lib.registry import implements
-
-__all__ = ["NoProp", "NoPropBlock", "noprop_coefficients", "noprop_schedule"]
+from course_lib.training.local_learning._checks import following, require_labels, require_rows
 
 
 @implements("noprop")
@@ -38,12 +39,20 @@ def noprop_schedule(num_steps: int, *, last: float = 0.99) -> Float[Tensor, "t"]
     >>> noprop_schedule(4).round(decimals=3)
     tensor([0.0000, 0.1450, 0.4950, 0.8450, 0.9900])
     """
-    if num_steps < 1 or not 0 < last < 1:
-        raise ValueError(
-            f"expected num_steps >= 1 and 0 < last < 1, got num_steps={num_steps} and last={last}"
-        )
+    require_positive("noprop_schedule", num_steps=num_steps)
+    _require_inside("noprop_schedule", last=last)
     angles = torch.arange(num_steps + 1) * (math.pi / 2 / num_steps)
     return last * angles.sin() ** 2
+
+
+def _require_inside(layer: str, **share: float) -> None:
+    """Raise unless the number lies between 0 and 1, neither included."""
+    require_number(layer, 0, 1, open_low=True, **share)
+    ((name, value),) = share.items()
+    if value == 1:
+        raise ValueError(
+            f"{layer}: {name} must be below 1, got {value}; the signal-to-noise ratio is infinite"
+        )
 
 
 @implements("noprop")
@@ -78,7 +87,14 @@ def noprop_coefficients(
     (tensor([0.7070, 0.8430]), tensor([0.0000, 0.1490]), tensor([0.5000, 0.0890]))
     """
     if len(alpha_bar) < 2 or alpha_bar[0] < 0 or alpha_bar[-1] >= 1 or (alpha_bar.diff() <= 0).any():
-        raise ValueError(f"alpha_bar must rise strictly within 0 <= alpha_bar < 1, got {alpha_bar.tolist()}")
+        raise ValueError(
+            "noprop_coefficients: alpha_bar must rise strictly within 0 <= alpha_bar < 1, got "
+            f"{alpha_bar.tolist()}"
+        )
+    return _coefficients(alpha_bar)
+
+
+def _coefficients(alpha_bar: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     before, after = alpha_bar[:-1], alpha_bar[1:]
     alpha = before / after
     a = after.sqrt() * (1 - alpha) / (1 - before)
@@ -94,15 +110,17 @@ class NoPropBlock(nn.Module):
     """One denoiser: from a noisy label and the clean input to class logits.
 
     Args:
-        in_dim: width of the input.
+        in_features: width of the input.
         embed_dim: width of the label's embedding.
         num_classes: number of classes.
         hidden_dim: width of the two branches and of the layer that joins them.
+        device, dtype: of the parameters, as in torch.
 
-    Shape: ``(b, embed_dim)`` and ``(b, in_dim)`` to ``(b, num_classes)``.
+    Shape: ``(b, embed_dim)`` and ``(b, in_features)`` to ``(b, num_classes)``.
 
     Raises:
-        ValueError: for a wrong last dimension of either input.
+        ValueError: for a size below 1, or a wrong last dimension of either input.
+        TypeError: for arguments and inputs of another type.
 
     Paper: NoProp: Training Neural Networks without Back-propagation or Forward-propagation -
     https://arxiv.org/abs/2503.24322
@@ -114,19 +132,42 @@ class NoPropBlock(nn.Module):
     torch.Size([2, 10])
     """
 
-    def __init__(self, in_dim: int, embed_dim: int, num_classes: int, *, hidden_dim: int = 64) -> None:
+    def __init__(
+        self,
+        in_features: int,
+        embed_dim: int,
+        num_classes: int,
+        *,
+        hidden_dim: int = 64,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
-        self.in_dim, self.embed_dim = in_dim, embed_dim
-        self.read_input = nn.Sequential(nn.Linear(in_dim, hidden_dim), nn.ReLU())
-        self.read_label = nn.Sequential(nn.Linear(embed_dim, hidden_dim), nn.ReLU())
+        name = type(self).__name__
+        require_positive(name, in_features=in_features, embed_dim=embed_dim)
+        require_positive(name, num_classes=num_classes, hidden_dim=hidden_dim)
+        factory = {"device": device, "dtype": dtype}
+        self.in_features, self.embed_dim, self.num_classes = in_features, embed_dim, num_classes
+        self.read_input = nn.Sequential(nn.Linear(in_features, hidden_dim, **factory), nn.ReLU())
+        self.read_label = nn.Sequential(nn.Linear(embed_dim, hidden_dim, **factory), nn.ReLU())
         self.join = nn.Sequential(
-            nn.Linear(2 * hidden_dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, num_classes)
+            nn.Linear(2 * hidden_dim, hidden_dim, **factory),
+            nn.ReLU(),
+            nn.Linear(hidden_dim, num_classes, **factory),
         )
 
     def forward(self, z: Float[Tensor, "b e"], x: Float[Tensor, "b d"]) -> Float[Tensor, "b k"]:
-        require_width(z, self.embed_dim, f"NoPropBlock with embed_dim={self.embed_dim}")
-        require_width(x, self.in_dim, f"NoPropBlock with in_dim={self.in_dim}")
+        require_width(z, self.embed_dim, self, name="z")
+        require_width(x, self.in_features, self)
+        if not isinstance(x, Proxy) and x.shape[:-1] != z.shape[:-1]:
+            raise ValueError(
+                f"{layer_name(self)} expects as many rows of z as of x, got shapes {tuple(z.shape)} and "
+                f"{tuple(x.shape)}"
+            )
         return self.join(torch.cat([self.read_input(x), self.read_label(z)], dim=-1))
+
+    def extra_repr(self) -> str:
+        return f"in_features={self.in_features}, embed_dim={self.embed_dim}, num_classes={self.num_classes}"
 
 
 @implements("noprop")
@@ -143,7 +184,7 @@ class NoProp(nn.Module):
     the stack.
 
     Args:
-        in_dim: width of the input.
+        in_features: width of the input.
         num_classes: number of classes.
         num_steps: number T of blocks.
         hidden_dim: width of each block.
@@ -151,11 +192,15 @@ class NoProp(nn.Module):
         eta: weight of the denoising losses; it matters only against the other losses of a learned embedding.
         lr: learning rate of the AdamW of each block and of the one of the head.
         last_alpha_bar: share of signal at the end, see :func:`noprop_schedule`.
+        device, dtype: of the parameters, as in torch.
 
-    Shape: ``(b, in_dim)`` to logits ``(b, num_classes)``; a forward pass draws noise, in evaluation too.
+    Shape: ``(b, in_features)`` to logits ``(b, num_classes)``; a forward pass draws noise, in evaluation too.
 
     Raises:
-        ValueError: for a wrong last dimension or labels outside the classes.
+        ValueError: for a size below 1, a negative rate or weight, a share outside 0 to 1, or a wrong last
+            dimension; when trained, also for rows that are none or not finite and labels that are no classes.
+            The network is as it was then.
+        TypeError: for arguments of another type, and inputs of another dtype than the parameters.
 
     Paper: NoProp: Training Neural Networks without Back-propagation or Forward-propagation -
     https://arxiv.org/abs/2503.24322
@@ -170,7 +215,7 @@ class NoProp(nn.Module):
 
     def __init__(
         self,
-        in_dim: int,
+        in_features: int,
         num_classes: int,
         *,
         num_steps: int = 10,
@@ -179,22 +224,48 @@ class NoProp(nn.Module):
         eta: float = 0.1,
         lr: float = 1e-3,
         last_alpha_bar: float = 0.99,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.num_classes, self.num_steps, self.eta = num_classes, num_steps, eta
+        name = type(self).__name__
+        width = num_classes if embed_dim is None else embed_dim
+        require_positive(name, in_features=in_features, num_classes=num_classes, num_steps=num_steps)
+        require_positive(name, hidden_dim=hidden_dim, embed_dim=width)
+        require_number(name, 0, eta=eta, lr=lr)
+        _require_inside(name, last_alpha_bar=last_alpha_bar)
+        factory = {"device": device, "dtype": dtype}
+        self.in_features, self.num_classes = in_features, num_classes
+        self.num_steps, self.eta, self.last_alpha_bar = num_steps, eta, last_alpha_bar
+        embedding = torch.empty(num_classes, width, **factory)
         if embed_dim is None:
-            self.register_buffer("embedding", torch.eye(num_classes))
+            self.register_buffer("embedding", embedding)
         else:
-            self.embedding = nn.Parameter(torch.randn(num_classes, embed_dim))
-        width = self.embedding.shape[1]
+            self.embedding = nn.Parameter(embedding)
+        self.register_buffer("alpha_bar", torch.empty(num_steps + 1, **factory))
+        self.reset_parameters()
         self.blocks = nn.ModuleList(
-            NoPropBlock(in_dim, width, num_classes, hidden_dim=hidden_dim) for _ in range(num_steps)
+            NoPropBlock(in_features, width, num_classes, hidden_dim=hidden_dim, **factory)
+            for _ in range(num_steps)
         )
-        self.head = nn.Linear(width, num_classes)
-        self.register_buffer("alpha_bar", noprop_schedule(num_steps, last=last_alpha_bar))
-        shared = [*self.head.parameters(), *([] if embed_dim is None else [self.embedding])]
-        self.block_optimizers = [torch.optim.AdamW(block.parameters(), lr=lr) for block in self.blocks]
-        self.shared_optimizer = torch.optim.AdamW(shared, lr=lr)
+        self.head = nn.Linear(width, num_classes, **factory)
+        self._make_optimizer = partial(torch.optim.AdamW, lr=lr)
+        self.block_optimizers = [self._make_optimizer(block.parameters()) for block in self.blocks]
+        self.shared_optimizer = self._make_optimizer(self._shared())
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """The schedule, and the embedding: one-hot, or standard normal where it is learned."""
+        if isinstance(self.embedding, nn.Parameter):
+            nn.init.normal_(self.embedding)
+        else:
+            nn.init.eye_(self.embedding)
+        self.alpha_bar.copy_(noprop_schedule(self.num_steps, last=self.last_alpha_bar))
+
+    def _shared(self) -> list[nn.Parameter]:
+        """What no block owns: the head, and a learned embedding."""
+        learned = [self.embedding] if isinstance(self.embedding, nn.Parameter) else []
+        return [*self.head.parameters(), *learned]
 
     def noisy_label(self, y: Int[Tensor, "b"], t: int) -> Float[Tensor, "b e"]:
         """Draw the label as block t + 1 will see it, without running any block."""
@@ -217,7 +288,9 @@ class NoProp(nn.Module):
 
     def train_step(self, x: Float[Tensor, "b d"], y: Int[Tensor, "b"]) -> dict[str, float]:
         """One update of every block and of the head, each from its own loss; returns the losses."""
-        self._require_labels(y)
+        require_rows(x, self.in_features, self, self.head.weight)
+        require_labels(y, self.num_classes, len(x), self)
+        self._follow()
         losses = {}
         self.shared_optimizer.zero_grad()
         for t, optimizer in enumerate(self.block_optimizers, 1):
@@ -233,6 +306,7 @@ class NoProp(nn.Module):
 
     def forward(self, x: Float[Tensor, "b d"]) -> Float[Tensor, "b k"]:
         """Inference, from noise through all blocks; differentiable, so it can be trained end to end too."""
+        require_width(x, self.in_features, self)
         return self.head(self._chain(x)[0])
 
     @torch.no_grad()
@@ -248,7 +322,7 @@ class NoProp(nn.Module):
     def _chain(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         z = torch.randn(len(x), self.embedding.shape[1], dtype=x.dtype, device=x.device)
         all_logits = []
-        for block, a, b, c in zip(self.blocks, *noprop_coefficients(self.alpha_bar), strict=True):
+        for block, a, b, c in zip(self.blocks, *_coefficients(self.alpha_bar), strict=True):
             logits = block(z, x)
             z = a * self._estimate(logits) + b * z + c.sqrt() * torch.randn_like(z)
             all_logits.append(logits)
@@ -257,8 +331,13 @@ class NoProp(nn.Module):
     def _estimate(self, logits: Tensor) -> Tensor:
         return logits.softmax(-1) @ self.embedding
 
-    def _require_labels(self, y: Tensor) -> None:
-        if len(y) == 0 or y.min() < 0 or y.max() >= self.num_classes:
-            raise ValueError(
-                f"labels must lie in 0..{self.num_classes - 1} and not be empty, got {y.unique().tolist()}"
-            )
+    def _follow(self) -> None:
+        """The optimisers step the parameters that are there now."""
+        self.block_optimizers = [
+            following(optimizer, block.parameters(), self._make_optimizer)
+            for optimizer, block in zip(self.block_optimizers, self.blocks, strict=True)
+        ]
+        self.shared_optimizer = following(self.shared_optimizer, self._shared(), self._make_optimizer)
+
+    def extra_repr(self) -> str:
+        return f"{self.in_features}, {self.num_classes}, num_steps={self.num_steps}"

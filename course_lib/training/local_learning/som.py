@@ -1,13 +1,24 @@
 """Self-organising maps: the unit that fits best, and its neighbours on a grid, move towards the input."""
 
+import math
+from typing import Any
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from course_lib.layers._shapes import require_width
+from course_lib.layers._shapes import (
+    layer_name,
+    require_at_least,
+    require_fraction,
+    require_number,
+    require_pair,
+    require_positive,
+    require_sequence,
+    require_width,
+)
 from course_lib.registry import implements
-
-__all__ = ["GrowingGrid", "SelfOrganizingMap", "som_update"]
+from course_lib.training.local_learning._checks import require_as, require_rows
 
 
 @implements("action-in-mind-som")
@@ -43,8 +54,8 @@ def som_update(
     tensor([[0.5000],
             [4.0000]])
     """
-    if not 0 <= lr <= 1 or sigma < 0:
-        raise ValueError(f"expected 0 <= lr <= 1 and sigma >= 0, got lr={lr}, sigma={sigma}")
+    require_fraction("som_update", lr=lr)
+    require_number("som_update", 0, sigma=sigma)
     winner = (weights - x).square().sum(-1).argmin()
     distance = (positions - positions[winner]).square().sum(-1)
     neighbourhood = torch.exp(-distance / (2 * sigma**2)) if sigma else (distance == 0).to(weights.dtype)
@@ -61,19 +72,21 @@ class SelfOrganizingMap(nn.Module):
         \sigma(s) = \sigma_0 \Bigl(\frac{\sigma_1}{\sigma_0}\Bigr)^{s}, \qquad s = t / T
 
     Args:
-        rows: of the grid.
-        columns: of the grid.
         dim: width d of the inputs.
+        grid: rows and columns; one number for both.
         lr: first and last step :math:`\alpha`.
         sigma: first and last width of the neighbourhood, in grid units; the first is half the longer side
             unless given.
+        device, dtype: of the weights, as in torch.
 
     Shape: ``(*b, d)`` to the squared distance from every unit ``(*b, u)``; unit ``i * columns + j`` stands at
         (i, j).
 
     Raises:
         ValueError: for an empty grid, steps outside 0 to 1, widths that are not positive, or inputs of
-            another width.
+            another width; when fitted, also for no inputs and for inputs that are not finite. The map is as
+            it was then.
+        TypeError: for arguments of another type, and inputs of another dtype than the weights.
 
     Paper: Action in Mind: A Neural Network Approach to Action Recognition and Segmentation -
     https://arxiv.org/abs/2104.14870
@@ -81,51 +94,57 @@ class SelfOrganizingMap(nn.Module):
     The decay is our choice. ``minisom.MiniSom`` makes the same update with other decays. Weights are a
     buffer: no gradient is ever taken.
 
-    >>> som = SelfOrganizingMap(3, 3, 2).fit(torch.rand(50, 2), steps=200)
+    >>> som = SelfOrganizingMap(2, grid=(3, 3)).fit(torch.rand(50, 2), steps=200)
     >>> som.winners(torch.rand(4, 2)).shape
     torch.Size([4, 2])
     """
 
     def __init__(
         self,
-        rows: int,
-        columns: int,
         dim: int,
         *,
+        grid: tuple[int, int] | int,
         lr: tuple[float, float] = (0.5, 0.02),
         sigma: tuple[float, float] | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if min(rows, columns, dim) < 1:
-            raise ValueError(f"rows, columns and dim must be at least 1, got {rows}, {columns} and {dim}")
-        sigma = (max(rows, columns) / 2, 0.5) if sigma is None else sigma
-        if not all(0 < step <= 1 for step in lr) or not all(width > 0 for width in sigma):
-            raise ValueError(
-                f"expected steps in 0 < lr <= 1 and widths sigma > 0, got lr={lr}, sigma={sigma}"
-            )
-        self.dim, self.lr, self.sigma = dim, lr, sigma
-        self.register_buffer("weights", torch.rand(rows * columns, dim))
-        self._place_units(rows, columns)
+        name = type(self).__name__
+        require_positive(name, dim=dim)
+        self.rows, self.columns = require_pair(name, grid=grid)
+        sigma = (max(self.rows, self.columns) / 2, 0.5) if sigma is None else sigma
+        for argument, pair, high in (("lr", lr, 1), ("sigma", sigma, math.inf)):
+            require_sequence(name, 2, **{argument: pair})
+            for value in pair:
+                require_number(name, 0, high, open_low=True, **{argument: value})
+        self.dim, self.lr, self.sigma = dim, tuple(lr), tuple(sigma)
+        units = self.rows * self.columns
+        self.register_buffer("weights", torch.empty(units, dim, device=device, dtype=dtype))
+        self.reset_parameters()
 
-    def _place_units(self, rows: int, columns: int) -> None:
-        self.rows, self.columns = rows, columns
-        grid = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).to(self.weights)
-        self.register_buffer("positions", grid, persistent=False)
-        gaps = (
-            (grid[:, None] - grid).square().sum(-1)
-        )  # every pair of units; the fit looks a row up at each step
-        self.register_buffer("grid_distance", gaps, persistent=False)
+    def reset_parameters(self) -> None:
+        """Weights at random between 0 and 1; :meth:`fit` starts from the data instead."""
+        nn.init.uniform_(self.weights)
+
+    @property
+    def positions(self) -> Float[Tensor, "u 2"]:
+        """Row and column at which each unit stands."""
+        units = torch.arange(self.rows * self.columns, device=self.weights.device)
+        return torch.stack([units // self.columns, units % self.columns], dim=1).to(self.weights.dtype)
 
     def forward(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b u"]:
-        require_width(x, self.dim, f"{type(self).__name__} for width {self.dim}")
+        require_width(x, self.dim, self)
+        require_as(x, self, self.weights)
         # Without matrix products: |x|^2 - 2xw + |w|^2 loses the small distances, which decide the winner.
         rows = x.reshape(-1, self.dim)
         distance = torch.cdist(rows, self.weights, compute_mode="donot_use_mm_for_euclid_dist").square()
         return distance.view(*x.shape[:-1], len(self.weights))
 
-    def winners(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b 2"]:
+    def winners(self, x: Float[Tensor, "*b d"]) -> Int64[Tensor, "*b 2"]:
         """Row and column of the unit nearest to each input."""
-        return self.positions[self(x).argmin(-1)]
+        unit = self(x).argmin(-1)
+        return torch.stack([unit // self.columns, unit % self.columns], dim=-1)
 
     def quantization_error(self, x: Float[Tensor, "b d"]) -> float:
         """Mean distance from an input to its winner."""
@@ -134,32 +153,43 @@ class SelfOrganizingMap(nn.Module):
     @torch.no_grad()
     def train_step(self, x: Float[Tensor, "d"], *, lr: float, sigma: float) -> dict[str, float]:
         """The update for one input with the given step and width; returns its distance from the winner."""
+        self._require_rows(x[None])
         error = self(x).amin().sqrt().item()
         self.weights.copy_(som_update(self.weights, self.positions, x, lr, sigma))
         return {"error": error}
 
     def fit(self, x: Float[Tensor, "b d"], *, steps: int) -> "SelfOrganizingMap":
         """Start at random inputs, then update for ``steps`` of them, drawn at random, with decay."""
+        self._require_rows(x)
+        require_at_least(0, type(self).__name__, steps=steps)
         self.weights.copy_(x[torch.randint(len(x), (len(self.weights),))])
-        return self.fit_in_order(x[torch.randint(len(x), (steps,))])
+        return self._update_for(x[torch.randint(len(x), (steps,))])
 
-    @torch.no_grad()
     def fit_in_order(self, x: Float[Tensor, "b d"], *, decay: bool = True) -> "SelfOrganizingMap":
         """Update for each input in turn, from the present weights; ``decay=False`` keeps the first step."""
-        require_width(x, self.dim, f"{type(self).__name__} for width {self.dim}")
-        s = torch.arange(len(x), dtype=torch.float64) / len(x) * decay
+        self._require_rows(x)
+        return self._update_for(x, decay=decay)
+
+    def _require_rows(self, x: Tensor) -> None:
+        require_rows(x, self.dim, self, self.weights)
+
+    @torch.no_grad()
+    def _update_for(self, x: Tensor, *, decay: bool = True) -> "SelfOrganizingMap":
+        s = torch.arange(len(x), dtype=torch.float64) / max(1, len(x)) * decay
         lr, sigma = (first * (last / first) ** s for first, last in (self.lr, self.sigma))
         log_lr = lr.log().to(self.weights).unbind()  # the step joins the exponent: one operation less
         rates = (-0.5 / sigma**2).tolist()
-        weights, grid_distance = self.weights, self.grid_distance[..., None].unbind()
+        positions = self.positions  # and the distances of every pair of units: each step looks a row up
+        apart = (positions[:, None] - positions).square().sum(-1)[..., None].unbind()
+        weights = self.weights
         for x_t, log_step, rate in zip(x.unbind(), log_lr, rates, strict=True):
             winner = torch.linalg.vector_norm(weights - x_t, dim=1).argmin().item()
-            pull = torch.add(log_step, grid_distance[winner], alpha=rate).exp_()
+            pull = torch.add(log_step, apart[winner], alpha=rate).exp_()
             weights.lerp_(x_t, pull)
         return self
 
     def extra_repr(self) -> str:
-        return f"{self.rows}, {self.columns}, {self.dim}, lr={self.lr}, sigma={self.sigma}"
+        return f"{self.dim}, grid=({self.rows}, {self.columns}), lr={self.lr}, sigma={self.sigma}"
 
 
 @implements("action-in-mind-som")
@@ -167,26 +197,27 @@ class GrowingGrid(SelfOrganizingMap):
     """A map that starts with 2 by 2 units and inserts a row or a column where most inputs arrive.
 
     Growth: after every ``patience`` inputs per unit, the unit that won most often and, of its direct
-    neighbours on the
-    grid, the one whose weights are farthest get a whole row or column between them, each new unit half-way
-    between its two neighbours. Then fine-tuning on the grown grid with a falling step.
+    neighbours on the grid, the one whose weights are farthest get a whole row or column between them, each
+    new unit half-way between its two neighbours. Then fine-tuning on the grown grid with a falling step.
 
     Args:
         dim: width d of the inputs.
-        max_units: growth stops before there are more.
+        max_units: growth stops before there are more; at least 4.
         patience: inputs per unit between two insertions.
         lr: step during growth, and at the end of fine-tuning.
         sigma: width of the neighbourhood during growth, and at the end of fine-tuning.
+        device, dtype: of the weights, as in torch.
 
     Shape: as :class:`SelfOrganizingMap`.
 
     Raises:
-        ValueError: for less than four units or no patience.
+        ValueError: for less than four units or no patience; and as :class:`SelfOrganizingMap` does.
+        TypeError: for arguments of another type, and inputs of another dtype than the weights.
 
     Paper: Action in Mind: A Neural Network Approach to Action Recognition and Segmentation -
     https://arxiv.org/abs/2104.14870 (constants inferred)
 
-    A state_dict can only be loaded into a grid that has grown to the same size.
+    A state_dict says how far its grid had grown; the grid that loads it takes that size.
 
     >>> grid = GrowingGrid(2, max_units=12).fit(torch.rand(50, 2), steps=200)
     >>> 6 < grid.rows * grid.columns <= 12
@@ -201,18 +232,41 @@ class GrowingGrid(SelfOrganizingMap):
         patience: int = 30,
         lr: tuple[float, float] = (0.2, 0.01),
         sigma: tuple[float, float] = (0.7, 0.5),
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
-        if max_units < 4 or patience < 1:
-            raise ValueError(f"expected max_units >= 4 and patience >= 1, got {max_units} and {patience}")
-        super().__init__(2, 2, dim, lr=lr, sigma=sigma)
+        require_at_least(4, type(self).__name__, max_units=max_units)
+        require_positive(type(self).__name__, patience=patience)
+        super().__init__(dim, grid=(2, 2), lr=lr, sigma=sigma, device=device, dtype=dtype)
         self.max_units, self.patience = max_units, patience
+        self.register_buffer("grid_size", torch.empty(2, dtype=torch.int64, device=device))
+        self._take(self.weights.view(2, 2, dim))
+
+    def reset_parameters(self) -> None:
+        """Two by two units again, with weights at random."""
+        self._take(self.weights.new_empty(2, 2, self.dim).uniform_())
+
+    def _take(self, grid: Float[Tensor, "i j d"]) -> None:
+        """Have these units from now on."""
+        self.rows, self.columns = grid.shape[:2]
+        self.weights = grid.flatten(0, 1)
+        if "grid_size" in self._buffers:  # not yet where the base class starts
+            self.grid_size = torch.tensor(grid.shape[:2], device=grid.device)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        size = state_dict.get(f"{prefix}grid_size")
+        if size is not None:
+            self._take(self.weights.new_empty(*size.tolist(), self.dim))
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def fit(self, x: Float[Tensor, "b d"], *, steps: int) -> "GrowingGrid":
         """Grow, then fine-tune for ``steps`` inputs; starts at random inputs."""
+        self._require_rows(x)
+        require_at_least(0, type(self).__name__, steps=steps)
         self.weights = x[torch.randint(len(x), (len(self.weights),))].clone()
         while len(self.weights) + min(self.rows, self.columns) <= self.max_units:
             batch = x[torch.randint(len(x), (self.patience * len(self.weights),))]
-            self.fit_in_order(batch, decay=False)
+            self._update_for(batch, decay=False)
             # Wins are counted with the weights as they are after the batch: one call, no running count.
             wins = torch.bincount(self(batch).argmin(-1), minlength=len(self.weights))
             row, column = divmod(int(wins.argmax()), self.columns)
@@ -220,7 +274,7 @@ class GrowingGrid(SelfOrganizingMap):
             if len(self.weights) + (self.columns if other[0] != row else self.rows) > self.max_units:
                 break
             self.insert_between((row, column), other)
-        return self.fit_in_order(x[torch.randint(len(x), (steps,))])
+        return self._update_for(x[torch.randint(len(x), (steps,))])
 
     def farthest_neighbour(self, row: int, column: int) -> tuple[int, int]:
         """Of the up to four units next to this one, the one whose weights differ most from its own."""
@@ -233,10 +287,10 @@ class GrowingGrid(SelfOrganizingMap):
         """Insert a row or column between two neighbouring units, half-way between its two sides."""
         axis = 0 if unit[0] != neighbour[0] else 1
         if abs(unit[0] - neighbour[0]) + abs(unit[1] - neighbour[1]) != 1:
-            raise ValueError(f"units {unit} and {neighbour} are not next to each other")
+            raise ValueError(f"GrowingGrid: units {unit} and {neighbour} are not next to each other")
+        if not all(0 <= i < self.rows and 0 <= j < self.columns for i, j in (unit, neighbour)):
+            raise ValueError(f"{layer_name(self)} has no unit {unit} or {neighbour}")
         grid = self.weights.view(self.rows, self.columns, -1)
         before, after = grid.tensor_split([max(unit[axis], neighbour[axis])], dim=axis)
         middle = (before.narrow(axis, before.shape[axis] - 1, 1) + after.narrow(axis, 0, 1)) / 2
-        grown = torch.cat([before, middle, after], dim=axis)
-        self.weights = grown.flatten(0, 1)
-        self._place_units(*grown.shape[:2])
+        self._take(torch.cat([before, middle, after], dim=axis))

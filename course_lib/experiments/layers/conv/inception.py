@@ -1,4 +1,4 @@
-"""Trained claims of inception."""
+"""Trained claims of inception, and of the papers whose layers it is compared with on digits."""
 
 from collections.abc import Callable
 from functools import partial
@@ -28,7 +28,13 @@ def plain_layer(width: int) -> nn.Module:
 def inception_layer(width: int) -> nn.Module:
     """An inception module, normalised, that costs what a dense 3 x 3 convolution of 16 channels costs."""
     module = InceptionModule(
-        width, one=width // 4, reduce_three=9, three=12, reduce_five=3, five=8, pool=width // 4
+        width,
+        out_1x1=width // 4,
+        reduce_3x3=9,
+        out_3x3=12,
+        reduce_5x5=3,
+        out_5x5=8,
+        out_pool=width // 4,
     )
     return nn.Sequential(
         module, nn.BatchNorm2d(module.out_channels), nn.Conv2d(module.out_channels, width, 1)
@@ -37,7 +43,9 @@ def inception_layer(width: int) -> nn.Module:
 
 def depthwise_block(width: int) -> nn.Module:
     """The block of ConvNeXt in small: depthwise 7 x 7, then a channel network of expansion 4."""
-    return InceptionNeXtBlock(width, mixer=nn.Conv2d(width, width, 7, padding=3, groups=width), scale=1.0)
+    return InceptionNeXtBlock(
+        width, mixer=nn.Conv2d(width, width, 7, padding=3, groups=width), layer_scale=1.0
+    )
 
 
 # name to (builder of a layer, its width, how many of them)
@@ -46,10 +54,10 @@ BODIES: dict[str, tuple[Callable[[int], nn.Module], int, int]] = {
     "inception": (inception_layer, WIDTH, 3),
     "sic": (SICLayer, WIDTH, 3),
     "depthwise7": (depthwise_block, WIDTH, 2),
-    "inceptionnext": (partial(InceptionNeXtBlock, scale=1.0), WIDTH, 2),
-    "lsconv": (lambda width: InceptionNeXtBlock(width, mixer=LSConv(width), scale=1.0), WIDTH, 2),
+    "inceptionnext": (partial(InceptionNeXtBlock, layer_scale=1.0), WIDTH, 2),
+    "lsconv": (lambda width: InceptionNeXtBlock(width, mixer=LSConv(width), layer_scale=1.0), WIDTH, 2),
     "depthwise7_wider": (depthwise_block, 18, 2),  # as many parameters as the next one, within 5 %
-    "spartan": (partial(SpartanBlock, depthwise=True, scale=1.0), WIDTH, 2),
+    "spartan": (partial(SpartanBlock, depthwise=True, layer_scale=1.0), WIDTH, 2),
 }
 
 
@@ -67,7 +75,10 @@ def digits_network(name: str) -> nn.Module:
     paper=("inception", "single-intra-channel-convolution", "inceptionnext", "lsnet", "spartan"), seeds=3
 )
 def economies(seed: int) -> dict[str, float]:
-    """Test accuracy on digits of eight small networks that differ in their layers; 200 steps of 32."""
+    """Test accuracy on digits of eight small networks that differ in their layers; 200 steps of 32.
+
+    Keys: the names in ``BODIES``.
+    """
     digits, result = load("digits"), {}
     for name in BODIES:
         torch.manual_seed(seed)

@@ -47,7 +47,10 @@ CONTEXT: dict[str, Callable[[], nn.Module]] = {
 
 @experiment(paper="lsnet", seeds=3)
 def context(seed: int) -> dict[str, float]:
-    """Squared error, relative to the variance, when far context chooses between two near neighbours."""
+    """Far context chooses between two near neighbours: squared error relative to the target's mean square.
+
+    Keys: the names in ``CONTEXT``.
+    """
     test_x, test_y = context_batch(torch.Generator().manual_seed(10_000 + seed), size=256)
     result = {}
     for name, build in CONTEXT.items():

@@ -23,15 +23,15 @@ def _dense() -> nn.Module:
 
 
 def _inception() -> nn.Module:
-    return InceptionModule(16, one=4, reduce_three=6, three=6, reduce_five=2, five=2, pool=4)
+    return InceptionModule(16, out_1x1=4, reduce_3x3=6, out_3x3=6, reduce_5x5=2, out_5x5=2, out_pool=4)
 
 
 def _sparse_projection(channels: int) -> nn.Module:
-    return TopologicalPointwise((4, channels // 4), (2, 2))
+    return TopologicalPointwise(channel_grid=(4, channels // 4), kernel_size=(2, 2))
 
 
 def _topological() -> nn.Module:
-    return SICLayer(16, stages=1, projection=_sparse_projection)
+    return SICLayer(16, depth=1, mixer_layer=_sparse_projection)
 
 
 SIDE_BY_SIDE = [
@@ -47,7 +47,7 @@ SIDE_BY_SIDE = [
     Variant("inception", _inception, "InceptionModule", ("local", "mixes channels", "mixes positions")),
     Variant(
         "intra-channel + projection",
-        lambda: SICLayer(16, stages=1),
+        lambda: SICLayer(16, depth=1),
         "SICLayer",
         ("local", "structured", "few parameters", "mixes channels", "mixes positions"),
     ),
@@ -77,7 +77,7 @@ SIDE_BY_SIDE = [
     ),
     Variant(
         "SpaRTAN block",
-        lambda: SpartanBlock(16, scale=1.0),
+        lambda: SpartanBlock(16, layer_scale=1.0),
         "SpartanBlock",
         ("input dependent", "mixes channels", "mixes positions"),
     ),

@@ -1,14 +1,14 @@
-"""Trained claims of cnn-svm."""
+"""A softmax or a squared hinge on the same network."""
+
+from collections.abc import Iterable
 
 import torch
 from torch import nn
 
 from course_lib.data import load
-from course_lib.layers.dense import (
-    squared_hinge_loss,
-)
+from course_lib.layers.dense import squared_hinge_loss
 from course_lib.measure import experiment
-from course_lib.training.loop import evaluate, fit
+from course_lib.training.loop import Run, evaluate, fit
 
 
 def svm_cnn() -> nn.Module:
@@ -20,27 +20,34 @@ def svm_cnn() -> nn.Module:
     )
 
 
-def train_head(head: str, seed: int, steps: int = 300) -> nn.Module:
+HEAD_STEPS = (300, 1200)
+
+
+def train_head(head: str, seed: int, steps: int, hooks: Iterable = ()) -> nn.Module:
     """Train the network with a softmax or an SVM head; everything else is equal."""
     torch.manual_seed(seed)
     model = svm_cnn()
     loss = None
     if head == "svm":
         loss = lambda scores, y: squared_hinge_loss(scores, y, model[-1].weight)  # noqa: E731
-    fit(model, load("digits").train, steps=steps, batch_size=64, lr=1e-3, loss=loss, seed=seed)
+    data = load("digits").train
+    fit(model, data, steps=steps, batch_size=64, lr=1e-3, loss=loss, seed=seed, hooks=hooks)
     return model
 
 
-@experiment(paper="cnn-svm", seeds=5)
-def heads(seed: int) -> dict[str, float]:
-    """Test accuracy on digits with a softmax and with a squared-hinge head, 300 steps each."""
-    result = {head: evaluate(train_head(head, seed), load("digits").test) for head in ("softmax", "svm")}
-    return result
-
-
 @experiment(paper="cnn-svm", seeds=3)
-def heads_longer(seed: int) -> dict[str, float]:
-    """The same after 1200 steps each."""
-    test = load("digits").test
-    result = {head: evaluate(train_head(head, seed, steps=1200), test) for head in ("softmax", "svm")}
+def heads(seed: int) -> dict[str, float]:
+    """Digits with a softmax and with a squared-hinge head, seen twice on the way.
+
+    Returns:
+        ``{head}_{steps}``: test accuracy (a share) of ``softmax`` or ``svm`` after 300 and after 1200 steps.
+    """
+    result = {}
+    for head in ("softmax", "svm"):
+
+        def note(run: Run, head: str = head) -> None:
+            if run.step in HEAD_STEPS:
+                result[f"{head}_{run.step}"] = evaluate(run.model, load("digits").test)
+
+        train_head(head, seed, HEAD_STEPS[-1], hooks=[note])
     return result

@@ -1,4 +1,4 @@
-"""All variants of layers/dense in one frame."""
+"""From dense to convolution edge by edge, each step with a random control."""
 
 import torch
 from torch import nn
@@ -29,9 +29,8 @@ def local_legs() -> SpanLegs:
 def scattered_legs() -> SpanLegs:
     """As many edges into every output as a convolution has, from inputs drawn at random, with own weights."""
     legs = local_legs()
-    elsewhere = torch.rand(legs.sizes[1], legs.sizes[0]).argsort(
-        1
-    )  # inputs in random order, for every output
+    # inputs in random order, for every output
+    elsewhere = torch.rand(legs.sizes[1], legs.sizes[0]).argsort(1)
     rank = torch.arange(legs.edges) - torch.searchsorted(legs.target, legs.target)
     return SpanLegs(legs.sizes, elsewhere[legs.target, rank], legs.target, legs.weight)
 
@@ -47,8 +46,6 @@ def torch_convolution() -> nn.Module:
 
 
 FRAME = Frame("vectors", (64,), nn.Flatten)  # the layer sees the pixels
-
-
 SIDE_BY_SIDE = [
     Variant("dense", lambda: nn.Linear(64, 512), "torch.nn.Linear", ("baseline",)),
     Variant("edges of a convolution", lambda: _layer(local_legs()), "ParametricSpan", ("sparse", "local")),
@@ -64,7 +61,7 @@ SIDE_BY_SIDE = [
 ]
 
 
-@experiment(paper=("parametric-spans", "scaling-mlps"), seeds=5)
+@experiment(paper=("parametric-spans", "scaling-mlps"), seeds=3)
 def side_by_side(seed: int) -> dict[str, float]:
     """Test accuracy of every variant in the same frame at equal budget."""
     return compare(SIDE_BY_SIDE, frame=FRAME, seed=seed)

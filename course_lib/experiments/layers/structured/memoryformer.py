@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from course_lib.data import load
+from course_lib.data.text import letter_pairs_loss
 from course_lib.layers.norm import TransformerBlock
 from course_lib.layers.structured import (
     MemoryFormerBlock,
@@ -36,9 +37,14 @@ def used_rows(model: GPT, tokens: Tensor) -> float:
 
 @experiment(paper="memoryformer", seeds=3)
 def memory_gpt(seed: int) -> dict[str, float]:
-    """Validation loss of a character GPT with linear layers, with tables, and with frozen random tables."""
-    text, result = load("english"), {}
+    """Validation loss, in nats a character, of a GPT after 500 steps.
+
+    ``linear``: linear layers; ``memory``: tables; ``frozen``: random tables that stay; ``used_rows``: share of
+    the rows of all tables that are read on the validation text; ``pairs``: the loss of counting letter pairs.
+    """
+    text = load("english")
     windows = text.validation.windows(32, limit=128)
+    result = {"pairs": letter_pairs_loss(text.train, windows, text.vocab_size)}
     for name in ("linear", "memory", "frozen"):
         torch.manual_seed(seed)
         if name == "linear":

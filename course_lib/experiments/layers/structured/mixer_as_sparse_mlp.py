@@ -30,7 +30,11 @@ class FrozenEnds(nn.Module):
 
 @experiment(paper="mixer-as-sparse-mlp", seeds=5)
 def mixer_width(seed: int) -> dict[str, float]:
-    """Test accuracy on digits with about 510 trained weights, spread over widths 88, 200 and 256."""
+    """Test accuracy on digits with about 510 trained weights, spread over widths 88, 200 and 256.
+
+    ``88``, ``200``, ``256``: by width, shuffled at random; ``256_transpose``: with the transpose instead;
+    ``..._weights``: trained weights of each.
+    """
     digits, result = load("digits"), {}
     for tokens, channels, permutation in (
         (22, 4, "random"),
@@ -40,7 +44,7 @@ def mixer_width(seed: int) -> dict[str, float]:
     ):
         torch.manual_seed(seed)
         model = FrozenEnds(RandomPermutedMixerBlock(tokens, channels, permutation=permutation))
-        fit(model, digits.train, steps=600, lr=1e-2, schedule=cosine_schedule(), seed=seed)
+        fit(model, digits.train, steps=400, lr=1e-2, schedule=cosine_schedule(), seed=seed)
         name = f"{tokens * channels}" + ("_transpose" if permutation == "transpose" else "")
         result[name] = evaluate(model, digits.test)
         result[f"{name}_weights"] = sum(p.numel() for p in model.parameters() if p.requires_grad)

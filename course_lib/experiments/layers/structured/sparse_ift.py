@@ -82,8 +82,12 @@ def parallel_mlp(sparsity: float) -> nn.Module:
 
 @experiment(paper="sparse-ift", seeds=5)
 def wider_and_sparser(seed: int) -> dict[str, float]:
-    """Test accuracy on MNIST-1D of networks with equally many active weights, masks fixed or moving."""
-    data, steps, result = load("mnist1d"), 800, {}
+    """Test accuracy on MNIST-1D, after 500 steps of 64, of networks with equally many active weights.
+
+    ``wide 50% fixed``: wide and sparse at this sparsity, its masks fixed or ``moving``; ``parallel 75``:
+    branches; ``dense``; ``dense twice as wide``, which has more weights.
+    """
+    data, steps, result = load("mnist1d"), 500, {}
     arms: dict[str, tuple[Callable[[], nn.Module], bool]] = {
         "dense": (partial(plain_mlp, 64), False),
         "dense twice as wide": (partial(plain_mlp, 128), False),

@@ -27,7 +27,7 @@ def action_recogniser(kind: str) -> HierarchicalSOM:
     if kind == "growing":
         maps = GrowingGrid(10), GrowingGrid(2 * POINTS)
     else:
-        maps = SelfOrganizingMap(8, 8, 10), SelfOrganizingMap(8, 8, 2 * POINTS)
+        maps = SelfOrganizingMap(10, grid=(8, 8)), SelfOrganizingMap(2 * POINTS, grid=(8, 8))
     to_vector = padded_vector if kind == "padded" else ordered_vector
     return HierarchicalSOM(*maps, 6, num_points=POINTS, to_vector=to_vector)
 

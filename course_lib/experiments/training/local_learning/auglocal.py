@@ -27,7 +27,13 @@ def auxiliary_networks(seed: int) -> dict[str, float]:
         torch.manual_seed(seed)
         make_optimizer = partial(torch.optim.Adam, lr=3e-3)
         model = AugLocal(
-            ResidualBlock1d, 1, PLAN, 10, depth=depth, num_modules=modules, make_optimizer=make_optimizer
+            ResidualBlock1d,
+            1,
+            PLAN,
+            10,
+            auxiliary_depth=depth,
+            num_modules=modules,
+            make_optimizer=make_optimizer,
         )
         learn(model, train, steps=8 * (1500 // 64), seed=seed)
         result[name] = accuracy(model.predict(test[0]), test[1])

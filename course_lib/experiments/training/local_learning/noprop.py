@@ -46,9 +46,9 @@ class EndToEnd(nn.Module):
         return self.chain.predict(x)
 
 
-def dense_layer(in_dim: int, out_dim: int, stride: int) -> nn.Module:
+def dense_layer(in_features: int, out_features: int, stride: int) -> nn.Module:
     """A linear layer and a ReLU; the stride of convolutions means nothing here."""
-    return nn.Sequential(nn.Linear(in_dim, out_dim), nn.ReLU())
+    return nn.Sequential(nn.Linear(in_features, out_features), nn.ReLU())
 
 
 def dense_network(num_layers: int, lr: float, *, depth: int = 0, num_modules: int | None = 1) -> AugLocal:
@@ -58,7 +58,7 @@ def dense_network(num_layers: int, lr: float, *, depth: int = 0, num_modules: in
         64,
         [(64, 1)] * num_layers,
         10,
-        depth=depth,
+        auxiliary_depth=depth,
         num_modules=num_modules,
         make_optimizer=partial(torch.optim.AdamW, lr=lr),
     )
@@ -141,7 +141,7 @@ def boltzmann_stack(data: dict[str, tuple[Tensor, Tensor]], *, num_layers: int, 
 def labelled_map(data: dict[str, tuple[Tensor, Tensor]], *, steps: int, size: int) -> float:
     """Test accuracy of a map of 64 units with a layer that learns by the delta rule."""
     (train, labels), (x, y) = data["train"], data["test"]
-    som = SelfOrganizingMap(8, 8, 64).fit(train, steps=steps * size)
+    som = SelfOrganizingMap(64, grid=(8, 8)).fit(train, steps=steps * size)
     spread = som(train).amin(-1).mean()
 
     def activity(v: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What several experiments of this chapter share."""
+"""A pipeline from sound to loss whose parts declare what they take and give."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,12 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from course_lib.layers.dense import (
-    ElementType,
-    NeuralType,
-    NeuralTypeError,
-    typecheck,
-)
+from course_lib.layers.dense import ElementType, NeuralType, NeuralTypeError, typecheck
 
 
 class Spectrogram(ElementType):
@@ -60,11 +55,7 @@ class Typed(nn.Module):
 
 
 BT, BDT, BTC = ("batch", "time"), ("batch", "dimension", "time"), ("batch", "time", "channel")
-
-
 SOUND, ANSWER = torch.sin(torch.arange(17 * 288.0).reshape(17, 288).square()), torch.arange(17)
-
-
 SPECTRUM, SCORES = NeuralType(BDT, Spectrogram()), ("batch", "dimension")
 
 

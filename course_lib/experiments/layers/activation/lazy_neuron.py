@@ -1,0 +1,85 @@
+"""How many neurons fire before and after training, and what happens when few may."""
+
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from course_lib.data import load
+from course_lib.data.dataset import Split
+from course_lib.experiments.layers.activation._shared import plain_mlp
+from course_lib.layers.activation import TopKActivation, activation_sparsity
+from course_lib.layers.norm import TransformerBlock
+from course_lib.measure import experiment
+from course_lib.models.transformers import VisionTransformer
+from course_lib.training.loop import evaluate, fit
+
+
+def share_active(model: nn.Module, x: Tensor) -> float:
+    """Mean share of non-zero hidden outputs over the layers of a model."""
+    found = activation_sparsity(model, x).values()
+    return sum(found) / len(found)
+
+
+def relu_vit(hidden_dim: int = 128) -> VisionTransformer:
+    """Two transformer blocks with a ReLU, on the sixteen patches of a digit."""
+    blocks = [TransformerBlock(32, 4, activation=nn.ReLU, hidden_dim=hidden_dim) for _ in range(2)]
+    for block in blocks:
+        nn.init.zeros_(block.mlp.mixer[0].bias)
+    return VisionTransformer(1, 10, image_size=(8, 8), patch=2, dim=32, blocks=blocks)
+
+
+@experiment(paper="lazy-neuron", seeds=3)
+def lazy_neurons(seed: int) -> dict[str, float]:
+    """Who fires before and after 300 steps, in seven settings.
+
+    Returns:
+        ``{setting}_start`` and ``{setting}_end``: share of non-zero hidden outputs on held-out inputs.
+    """
+    digits, generator, result = load("digits"), torch.Generator().manual_seed(seed), {}
+    (x, y), test = digits.train, digits.test.x
+    shuffled = Split(x, y[torch.randperm(len(y), generator=generator)])
+    noise = torch.randn(len(x) + len(test), 1, 8, 8, generator=generator)
+    mean, deviation = x.mean(0), x.std(0) + 0.1
+    mlp = partial(plain_mlp, [64, 256, 10], nn.ReLU)
+    sgd = partial(torch.optim.SGD, momentum=0.9)
+    settings = {
+        "transformer": (relu_vit, Split(x, y), test, None, 3e-3),
+        "shuffled": (relu_vit, shuffled, test, None, 3e-3),
+        "noise": (relu_vit, Split(noise[: len(x)], shuffled.y), noise[len(x) :], None, 3e-3),
+        "wide": (partial(relu_vit, 512), Split(x, y), test, None, 3e-3),
+        "mlp": (mlp, Split(x, y), test, None, 3e-3),
+        "mlp_sgd": (mlp, Split(x, y), test, sgd, 3e-2),
+        "mlp_centred": (mlp, Split((x - mean) / deviation, y), (test - mean) / deviation, None, 3e-3),
+    }
+    for name, (make, train, held_out, optimizer, rate) in settings.items():
+        torch.manual_seed(seed)
+        model = make()
+        result[f"{name}_start"] = share_active(model, held_out)
+        fit(model, train, steps=300, batch_size=64, lr=rate, optimizer=optimizer, seed=seed)
+        result[f"{name}_end"] = share_active(model, held_out)
+    return result
+
+
+@experiment(paper="lazy-neuron", seeds=5)
+def top_k_label_noise(seed: int) -> dict[str, float]:
+    """600 steps with 40 % random labels: a ReLU layer of 256, of which 16 may be active, or of 16.
+
+    Returns:
+        ``relu``, ``top_k``, ``narrow``: accuracy (a share) on clean test labels.
+    """
+    digits, generator, result = load("digits"), torch.Generator().manual_seed(seed), {}
+    x, y = digits.train
+    wrong = torch.rand(len(y), generator=generator) < 0.4
+    noisy = torch.where(wrong, torch.randint(10, y.shape, generator=generator), y)
+    arms = {
+        "relu": ([64, 256, 10], nn.ReLU),
+        "top_k": ([64, 256, 10], partial(TopKActivation, 16)),
+        "narrow": ([64, 16, 10], nn.ReLU),
+    }
+    for name, (sizes, activation) in arms.items():
+        torch.manual_seed(seed)
+        model = plain_mlp(sizes, activation)
+        fit(model, Split(x, noisy), steps=600, batch_size=64, lr=3e-3, seed=seed)
+        result[name] = evaluate(model, digits.test)
+    return result

@@ -1,0 +1,303 @@
+"""Token mixers as an engineer uses them: bad arguments and inputs, dtypes, tracing, export, late filling."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from course_lib.classroom._contract.subject import as_installed
+from course_lib.layers import mixing
+from course_lib.layers._images import ChannelNorm, ChannelScale, SqueezeExcite
+from tests.layers.arguments import argument_faults, input_faults, layers_of
+
+LAYERS = layers_of("layers/mixing")
+ANY_SHAPE = {"missing axis", "extra axis"}  # neurons take any number of axes behind time
+
+
+@pytest.mark.parametrize("entry", LAYERS.values(), ids=LAYERS)
+def test_layers_refuse_bad_arguments_and_inputs_in_words_that_help(entry):
+    right = ANY_SHAPE if entry.name == "LIFNeuron" else frozenset()
+    with as_installed():
+        assert argument_faults(entry) + input_faults(entry, right=right) == []
+
+
+@pytest.mark.parametrize("entry", LAYERS.values(), ids=LAYERS)
+def test_layers_are_traced_by_fx(entry):
+    torch.manual_seed(0)
+    layer, x = entry.example()
+    layer = layer.eval()
+    with as_installed():  # a traced input is no tensor
+        traced = torch.fx.symbolic_trace(layer)
+    torch.testing.assert_close(traced(x), layer(x))
+    if x.ndim == 4 and entry.name != "MLPMixer":
+        torch.testing.assert_close(traced(torch.cat([x, x], 2)), layer(torch.cat([x, x], 2)))
+
+
+MAKERS = {
+    "MetaFormerBlock": lambda **k: mixing.MetaFormerBlock(4, nn.Identity(), layer_scale=0.5, **k),
+    "PoolFormer": lambda **k: mixing.PoolFormer(2, 3, dims=(4, 6), depth=(1, 1), **k),
+    "RandomMixer": lambda **k: mixing.RandomMixer(5, **k),
+    "TokenMLP": lambda **k: mixing.TokenMLP(5, 7, **k),
+    "MixerBlock": lambda **k: mixing.MixerBlock(5, 4, token_hidden_dim=7, hidden_dim=6, **k),
+    "MLPMixer": lambda **k: mixing.MLPMixer(2, 3, image_size=4, patch=2, dim=5, **k),
+    "RaftTokenMixer": lambda **k: mixing.RaftTokenMixer(4, grid=(2, 3), axis="vertical", **k),
+    "RaftMLPBlock": lambda **k: mixing.RaftMLPBlock(4, grid=(2, 3), **k),
+    "MixShift": lambda **k: mixing.MixShift(10, **k),
+    "MixShiftBlock": lambda **k: mixing.MixShiftBlock(10, layer_scale=0.3, **k),
+    "SpiralFC": lambda **k: mixing.SpiralFC(8, 5, reach=2, period=8, **k),
+    "SpiralFC, own offsets": lambda **k: mixing.SpiralFC(2, 5, offsets=torch.tensor([[1, 0], [0, -2]]), **k),
+    "SpiralMixer": lambda **k: mixing.SpiralMixer(8, reach=2, period=8, **k),
+    "HighFrequencyMixer": lambda **k: mixing.HighFrequencyMixer(4, **k),
+    "LowFrequencyMixer": lambda **k: mixing.LowFrequencyMixer(4, 2, **k),
+    "InceptionMixer": lambda **k: mixing.InceptionMixer(10, 2, high_channels=4, **k),
+    "SpikingMixerBlock": lambda **k: mixing.SpikingMixerBlock(4, nn.Identity(), **k),
+    "MaxPatchEmbed": lambda **k: mixing.MaxPatchEmbed(3, 4, **k),
+    "ChannelNorm": lambda **k: ChannelNorm(4, **k),
+    "ChannelScale": lambda **k: ChannelScale(4, 0.5, **k),
+    "SqueezeExcite": lambda **k: SqueezeExcite(4, 2, **k),
+}
+
+
+@pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+def test_device_and_dtype_reach_every_parameter_and_buffer(make):
+    layer = make(device="meta", dtype=torch.bfloat16)
+    state = layer.state_dict()
+    assert state
+    assert all(x.is_meta for x in state.values())
+    assert {x.dtype for x in state.values() if x.is_floating_point()} == {torch.bfloat16} or not any(
+        x.is_floating_point() for x in state.values()
+    )
+    layer.load_state_dict(make().state_dict(), assign=True)
+    assert not any(x.is_meta for x in [*layer.parameters(), *layer.buffers()])
+
+
+@pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+def test_what_is_built_on_meta_is_filled_as_if_built_anew(make):
+    torch.manual_seed(0)
+    late, fresh = make(device="meta").to_empty(device="cpu"), make()
+    with torch.no_grad():
+        for x in late.state_dict().values():
+            x.fill_(113)
+    late.apply(lambda module: getattr(module, "reset_parameters", list)())  # the parts before the whole
+    for name, x in fresh.state_dict().items():
+        other = late.state_dict()[name]
+        if x.numel() > 1 and x.is_floating_point() and x.std() > 0:
+            assert other.abs().max() <= 3 * x.abs().max() + 1, name
+            assert other.std() > 0, name
+        else:  # a constant start, or offsets
+            torch.testing.assert_close(other, x, msg=name, rtol=0, atol=1.0 if x.numel() == 1 else 0)
+
+
+@pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+def test_layers_are_built_under_another_default_dtype(make):
+    try:
+        torch.set_default_dtype(torch.bfloat16)
+        layer = make()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert {x.dtype for x in layer.parameters()} <= {torch.bfloat16}
+
+
+def test_image_parts_equal_torch_and_the_formula():
+    x = torch.randn(2, 4, 3, 5, dtype=torch.float64)
+    norm, peer = ChannelNorm(4, dtype=torch.float64), nn.LayerNorm(4, dtype=torch.float64)
+    for p, q in zip(norm.parameters(), peer.parameters(), strict=True):
+        nn.init.normal_(p)
+        q.data.copy_(p)
+    torch.testing.assert_close(norm(x), peer(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2))
+    torch.testing.assert_close(ChannelScale(4, 0.3).double()(x), 0.3 * x, rtol=1e-6, atol=0)
+    gate = SqueezeExcite(4, 3, activation=nn.Tanh, dtype=torch.float64)
+    first, _, second, _ = gate.gate
+    hidden = torch.tanh(x.mean((2, 3)) @ first.weight[:, :, 0, 0].T + first.bias)
+    wanted = x * torch.sigmoid(hidden @ second.weight[:, :, 0, 0].T + second.bias)[:, :, None, None]
+    torch.testing.assert_close(gate(x), wanted)
+
+
+@pytest.mark.filterwarnings(
+    "ignore:`torch.jit.script_method` is deprecated:DeprecationWarning"
+)  # of torch's scan
+def test_the_time_of_an_exported_neuron_is_open_in_value_and_gradient():
+    neuron, anything = mixing.LIFNeuron(), torch.export.Dim.AUTO
+    shapes = ({0: anything, 1: anything},)
+    example = (torch.randn(3, 5, 4),)
+    with as_installed():
+        program = torch.export.export(neuron, example, dynamic_shapes=shapes, strict=False).module()
+    for steps in (1, 2, 9):
+        x = (2 * torch.randn(2, steps, 4)).requires_grad_()
+        weight = torch.randn(2, steps, 4)
+        mine, theirs = (torch.autograd.grad((f(x) * weight).sum(), x)[0] for f in (neuron, program))
+        assert torch.equal(program(x), neuron(x))
+        torch.testing.assert_close(theirs, mine)
+
+
+def test_the_sides_of_an_exported_poolformer_are_open():
+    model, anything = mixing.PoolFormer(2, 3, dims=(4, 6), depth=(1, 1)).eval(), torch.export.Dim.AUTO
+    shapes = ({0: anything, 2: anything, 3: anything},)
+    example = (torch.randn(2, 2, 32, 40),)
+    with as_installed():
+        program = torch.export.export(model, example, dynamic_shapes=shapes, strict=False)
+    for shape in ((1, 2, 64, 16), (3, 2, 21, 90)):
+        x = torch.randn(shape)
+        torch.testing.assert_close(program.module()(x), model(x))
+
+
+def test_neurons_need_a_step_of_time():
+    for layer, x in (
+        (mixing.LIFNeuron(), torch.zeros(2, 0, 3)),
+        (mixing.LIFNeuron(), torch.zeros(2)),
+        (mixing.SpikingMixerBlock(3, nn.Identity()), torch.zeros(2, 0, 3, 4, 4)),
+        (mixing.MaxPatchEmbed(3, 4), torch.zeros(2, 0, 3, 4, 4)),
+    ):
+        with (
+            as_installed(),
+            pytest.raises(ValueError, match=rf"^{type(layer).__name__}\(.*at least one step, got shape"),
+        ):
+            layer(x)
+
+
+def test_a_random_matrix_follows_the_dtype_of_its_input():
+    mixer, x = mixing.RandomMixer(5), torch.randn(2, 5, 3)
+    for dtype in (torch.float64, torch.bfloat16):
+        y = mixer(x.to(dtype))
+        assert y.dtype == dtype
+        torch.testing.assert_close(y.float(), mixer(x), rtol=2e-2, atol=2e-2)
+
+
+def test_shifts_go_along_their_own_axis_with_both_paths_on():
+    """A shift is a roll; a window of one pixel multiplies: so the whole layer can be written by hand."""
+    layer = mixing.MixShift(2, shifts=(-1, 2), kernel_size=(1, 1)).double()
+    x = torch.randn(1, 2, 5, 6, dtype=torch.float64)
+    expected = torch.zeros_like(x)
+    for c, shift in enumerate((-1, 2)):
+        for kernels, axis in ((layer.across, 2), (layer.down, 1)):
+            kernel = kernels[c]
+            expected[:, c] += kernel.weight[0, 0, 0, 0] * x[:, c].roll(shift, axis) + kernel.bias[0]
+    torch.testing.assert_close(layer(x), expected)
+
+
+def test_options_act():
+    x = torch.randn(2, 4, 6, 6)
+    torch.manual_seed(0)
+    wide = mixing.MetaFormerBlock(4, nn.Identity(), hidden_dim=3)
+    assert wide.mix_channels.mixer[0].weight.shape[0] == 3
+    assert mixing.MetaFormerBlock(4, nn.Identity()).mix_channels.mixer[0].weight.shape[0] == 16
+    assert (
+        mixing.MetaFormerBlock(4, nn.Identity(), norm_layer=nn.BatchNorm2d).mix_tokens.norm_in.num_features
+        == 4
+    )
+    circular = mixing.MixShift(5, padding_mode="circular")
+    assert {kernel.padding_mode for kernel in [*circular.across, *circular.down]} == {"circular"}
+    assert mixing.MixShiftBlock(5, hidden_dim=3).residual.mixer[2].weight.shape[0] == 3
+    assert mixing.MixShiftBlock(5).residual.mixer[2].weight.shape[0] == 20
+    assert mixing.SpiralFC(4, 3, bias=False).linear.bias is None
+    assert len(mixing.MLPMixer(4, 3, image_size=6, patch=2, dim=5, depth=3).blocks) == 3
+    model = mixing.MLPMixer(4, 3, image_size=6, patch=2, dim=5, token_hidden_dim=7, hidden_dim=11)
+    block = model.blocks[0]
+    assert block.attention.mixer.mlp[0].weight.shape == (7, 9)
+    assert block.mlp.mixer[0].weight.shape == (11, 5)
+    default = mixing.MLPMixer(4, 3, image_size=6, patch=2, dim=5).blocks[0]
+    assert (default.attention.mixer.hidden_dim, default.mlp.mixer[0].out_features) == (9, 10)
+    raft = mixing.RaftMLPBlock(4, grid=(2, 3), raft=1, expansion=3, hidden_dim=5)
+    assert raft.vertical.mixer.mlp[0].weight.shape == (6, 2)
+    assert raft.horizontal.mixer.mlp[0].weight.shape == (9, 3)
+    assert raft.mlp.mixer[0].out_features == 5
+    assert mixing.RaftMLPBlock(4, grid=(2, 3)).mlp.mixer[0].out_features == 16
+    pool = mixing.PoolFormer(4, 3, dims=(5,), depth=(1,), stem=(3, 2), layer_scale=0.7)
+    assert (pool.stages[0].kernel_size, pool.stages[0].stride) == ((3, 3), (2, 2))
+    assert pool.stages[1].mix_tokens.mixer[1].weight.unique().tolist() == pytest.approx([0.7])
+    block = mixing.SpikingMixerBlock(4, nn.Identity(), hidden_dim=3, neuron=nn.GELU)
+    assert block.mix_channels[1].layers[0].out_channels == 3
+    assert not any(isinstance(m, mixing.LIFNeuron) for m in block.modules())
+    assert mixing.SpikingMixerBlock(4, nn.Identity()).mix_channels[1].layers[0].out_channels == 8
+    high = mixing.LIFNeuron(threshold=2.0)(torch.full((1, 40), 1.9))
+    assert high.sum() == 0
+    assert mixing.LIFNeuron(threshold=2.0)(torch.full((1, 40), 2.1)).sum() > 0
+    embed = mixing.MaxPatchEmbed(4, 2, neuron=nn.GELU).eval()
+    frames = x[:, None]
+    spikes = F.gelu(x)
+    torch.testing.assert_close(
+        embed(frames)[:, 0], embed.pooled.layers(spikes) + embed.shortcut.layers(spikes)
+    )
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (
+            lambda: mixing.raft_rearrange(torch.ones(1, 4, 2), grid=(2, 2), raft=1, axis="x"),
+            ValueError,
+            "axis must",
+        ),
+        (
+            lambda: mixing.raft_restore(torch.ones(1, 4, 2), grid=(2, 2), raft=1, axis="x"),
+            ValueError,
+            "axis must",
+        ),
+        (
+            lambda: mixing.shift_groups(torch.ones(1, 2, 3, 3), (1,), 0),
+            ValueError,
+            "axis must be one of -1, -2",
+        ),
+        (lambda: mixing.MixShift(5, shifts=()), ValueError, "at least one group"),
+        (lambda: mixing.MixShift(3), ValueError, "channels=3 cannot be cut into 5 groups"),
+        (lambda: mixing.PoolFormer(1, 2, dims=(), depth=()), ValueError, "depth must have 1 entries"),
+        (lambda: mixing.PoolMixer(kernel_size=4), ValueError, "must be odd"),
+        (lambda: mixing.HighFrequencyMixer(5), ValueError, "channels must be even"),
+        (
+            lambda: mixing.InceptionMixer(6, 4, high_channels=0),
+            ValueError,
+            "num_heads=4 does not divide the 6",
+        ),
+        (
+            lambda: mixing.InceptionMixer(6, 1, high_channels=3),
+            ValueError,
+            "must be even and at most channels=6",
+        ),
+        (lambda: mixing.frequency_ramp(8, 4, 0, first=0, last=1), ValueError, "depth must be"),
+        (lambda: mixing.frequency_ramp(8, 4, 2, first=0, last=1.5), TypeError, "last must be"),
+        (lambda: mixing.spiral_offsets(9, partitions=2), ValueError, "partitions=2 must divide"),
+        (lambda: mixing.spiral_offsets(8, reach="far"), TypeError, "reach must be"),
+        (
+            lambda: mixing.spiral_shift(torch.ones(2, 3, 3), torch.zeros(2, 2).long()),
+            ValueError,
+            "spiral_shift expects",
+        ),
+        (
+            lambda: mixing.spiral_shift(torch.ones(1, 2, 3, 3), torch.zeros(3, 2).long()),
+            ValueError,
+            r"shape \(2, 2\)",
+        ),
+        (
+            lambda: mixing.spiral_shift(torch.ones(1, 2, 3, 3).long(), torch.zeros(2, 2).long()),
+            TypeError,
+            "real",
+        ),
+        (
+            lambda: mixing.SpiralFC(2, 2, offsets=torch.zeros(2, 2)),
+            TypeError,
+            "tensor of integers, got torch.float32",
+        ),
+        (
+            lambda: mixing.relative_log_amplitude(torch.ones(1, 4, 4)),
+            ValueError,
+            "relative_log_amplitude expects",
+        ),
+        (lambda: mixing.relative_log_amplitude(torch.ones(1, 1, 4, 4).long()), TypeError, "of real numbers"),
+        (lambda: mixing.frequency_response(nn.Identity(), size=0), ValueError, "size must be"),
+        (lambda: mixing.frequency_response(nn.Identity(), size=1.5), TypeError, "size must be"),
+        (lambda: mixing.reach_map(nn.Identity(), torch.ones(4, 4)), ValueError, "reach_map expects"),
+        (
+            lambda: mixing.reach_map(nn.Identity(), torch.ones(1, 1, 4, 4).long()),
+            TypeError,
+            "of real numbers",
+        ),
+        (
+            lambda: mixing.MLPMixer(1, 2, image_size=(4, 5), patch=2, dim=3),
+            ValueError,
+            "patch=2 does not divide",
+        ),
+    ],
+)
+def test_what_is_promised_to_be_raised_is_raised(call, error, words):
+    with as_installed(), pytest.raises(error, match=words):
+        call()
