@@ -18,7 +18,8 @@ def small_mixer() -> nn.Module:
 
 def small_vit() -> nn.Module:
     """A vision transformer of about the same size on the same patches."""
-    return VisionTransformer((8, 8, 1), 2, 28, 10, [TransformerBlock(28, 2, hidden_dim=32) for _ in range(2)])
+    blocks = [TransformerBlock(28, 2, hidden_dim=32) for _ in range(2)]
+    return VisionTransformer(1, 10, image_size=(8, 8), patch=2, dim=28, blocks=blocks)
 
 
 def small_cnn() -> nn.Module:

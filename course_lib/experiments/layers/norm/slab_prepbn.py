@@ -32,7 +32,8 @@ TOKEN_NORMS: dict[str, Callable[[int], nn.Module]] = {
 def digits_vit(norm: Callable[[int], nn.Module]) -> VisionTransformer:
     """16 patches of 2 x 2 pixels, two blocks of width 32; every norm is of the given kind."""
     blocks = [TransformerBlock(32, 2, norm="pre", norm_layer=norm, hidden_dim=64) for _ in range(2)]
-    return VisionTransformer((8, 8, 1), 2, 32, 10, blocks, final_norm=norm(32))
+    sizes = {"image_size": (8, 8), "patch": 2, "dim": 32}
+    return VisionTransformer(1, 10, **sizes, blocks=blocks, final_norm=norm(32))
 
 
 def advance(run: Run) -> None:
