@@ -92,13 +92,25 @@ class Run:
         return self.step % every == 0 or self.step == self.steps
 
 
-def adamw(parameters: Iterable[nn.Parameter], lr: float = 1e-3) -> torch.optim.AdamW:
-    """torch's AdamW in one fused kernel, where all parameters are real numbers.
+def fused(
+    kind: Callable[..., torch.optim.Optimizer], parameters: Iterable[nn.Parameter], lr: float
+) -> torch.optim.Optimizer:
+    """An optimiser of torch's in one fused kernel, where all parameters are real numbers and not on meta.
 
     Small networks train up to twice as fast by it: without, each parameter costs a dozen kernels a step.
+
+    Args:
+        kind: ``torch.optim.Adam``, ``AdamW`` or ``SGD``.
+        parameters: what it trains.
+        lr: learning rate.
     """
     parameters = list(parameters)
-    return torch.optim.AdamW(parameters, lr=lr, fused=all(p.is_floating_point() for p in parameters))
+    return kind(parameters, lr=lr, fused=all(p.is_floating_point() and not p.is_meta for p in parameters))
+
+
+def adamw(parameters: Iterable[nn.Parameter], lr: float = 1e-3) -> torch.optim.Optimizer:
+    """torch's AdamW, see :func:`fused`."""
+    return fused(torch.optim.AdamW, parameters, lr)
 
 
 def fit(

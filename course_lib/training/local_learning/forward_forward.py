@@ -19,6 +19,7 @@ from course_lib.layers._shapes import (
 )
 from course_lib.registry import implements
 from course_lib.training.local_learning._checks import following, require_labels, require_rows
+from course_lib.training.loop import fused
 
 COLLABORATIONS = ("none", "earlier", "all")
 REDUCTIONS = ("sum", "mean")
@@ -196,7 +197,7 @@ class ForwardForward(nn.Module):
         self.layers = nn.ModuleList(
             nn.Linear(i, o, device=device, dtype=dtype) for i, o in pairwise([in_features, *dims])
         )
-        self._make_optimizer = partial(torch.optim.Adam, lr=lr)
+        self._make_optimizer = partial(fused, torch.optim.Adam, lr=lr)
         self.optimizers = [self._make_optimizer(layer.parameters()) for layer in self.layers]
 
     def layer_output(self, i: int, h: Float[Tensor, "*b d"]) -> Float[Tensor, "*b e"]:

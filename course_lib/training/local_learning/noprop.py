@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from course_lib.layers._shapes import layer_name, require_number, require_positive, require_width
 from course_lib.registry import implements
 from course_lib.training.local_learning._checks import following, require_labels, require_rows
+from course_lib.training.loop import fused
 
 
 @implements("noprop")
@@ -249,7 +250,7 @@ class NoProp(nn.Module):
             for _ in range(num_steps)
         )
         self.head = nn.Linear(width, num_classes, **factory)
-        self._make_optimizer = partial(torch.optim.AdamW, lr=lr)
+        self._make_optimizer = partial(fused, torch.optim.AdamW, lr=lr)
         self.block_optimizers = [self._make_optimizer(block.parameters()) for block in self.blocks]
         self.shared_optimizer = self._make_optimizer(self._shared())
 

@@ -30,7 +30,7 @@ class ObjectClassifier(nn.Module):
         return self.out(self.block(self.embed(objects) + self.position).flatten(1))
 
 
-@experiment(paper="dual-attention-transformer", seeds=5)
+@experiment(paper="dual-attention-transformer", seeds=3)
 def same_or_different(seed: int) -> dict[str, float]:
     """Test accuracy on AAA, AAB, ABA, ABB, ABC with objects never seen, from 300 and 1000 examples.
 

@@ -62,7 +62,7 @@ class ResidualCNN(nn.Module):
         return self.out(self.norm(x).flatten(1))
 
 
-@experiment(paper="evonorm", seeds=5)
+@experiment(paper="evonorm", seeds=3)
 def image_norms(seed: int) -> dict[str, float]:
     """Test accuracy on digits after 200 steps of 32 images.
 

@@ -28,7 +28,7 @@ class FrozenEnds(nn.Module):
         return F.linear(self.block(F.linear(images.flatten(1), self.first)), self.last)
 
 
-@experiment(paper="mixer-as-sparse-mlp", seeds=5)
+@experiment(paper="mixer-as-sparse-mlp", seeds=3)
 def mixer_width(seed: int) -> dict[str, float]:
     """Test accuracy on digits with about 510 trained weights, spread over widths 88, 200 and 256.
 

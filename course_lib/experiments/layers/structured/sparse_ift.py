@@ -80,7 +80,7 @@ def parallel_mlp(sparsity: float) -> nn.Module:
     return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(64, 10))
 
 
-@experiment(paper="sparse-ift", seeds=5)
+@experiment(paper="sparse-ift", seeds=3)
 def wider_and_sparser(seed: int) -> dict[str, float]:
     """Test accuracy on MNIST-1D, after 500 steps of 64, of networks with equally many active weights.
 
