@@ -23,11 +23,7 @@ def experiments_of(chapter: str) -> ModuleType | None:
     Args:
         chapter: id such as ``layers/norm``.
     """
-    for name in (f"{chapter}/side_by_side", chapter):  # a folder of experiments, or one file
-        module = _module("course_lib.experiments", name)
-        if hasattr(module, "SIDE_BY_SIDE"):
-            return module
-    return None
+    return _module("course_lib.experiments", f"{chapter}/side_by_side")
 
 
 def chapters_side_by_side(chapters: Iterable[str]) -> dict[str, ModuleType]:

@@ -30,18 +30,12 @@ TIMES = {
 ACCURACIES = {"dense": Sample((0.8, 0.82, 0.84)), "nothing": Sample((float("nan"), 0.5, 0.5))}
 
 
-def planted(monkeypatch, name):
-    """A module of that name with the four variants."""
-    module = types.ModuleType(f"course_lib.experiments.{name}")
-    module.FRAME, module.SIDE_BY_SIDE = vector_frame(12), VARIANTS
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    return module
-
-
 @pytest.fixture
 def toy(monkeypatch):
     """A chapter with four variants, of which two have been timed."""
-    module = planted(monkeypatch, "layers.toy")
+    module = types.ModuleType("course_lib.experiments.layers.toy.side_by_side")
+    module.FRAME, module.SIDE_BY_SIDE = vector_frame(12), VARIANTS
+    monkeypatch.setitem(sys.modules, module.__name__, module)
     stored = {"side_by_side": {"code": "now", "variants": TIMES}}
     monkeypatch.setattr(times, "load", lambda chapter: stored if chapter == CHAPTER else {})
     monkeypatch.setattr(times, "code_of_variants", lambda module: module.code)
@@ -54,11 +48,9 @@ def by_name(found):
     return {row.variant.name: row for row in found}
 
 
-def test_the_variants_are_found_in_a_folder_of_experiments_and_in_one_file(toy, monkeypatch):
+def test_without_variants_a_chapter_is_left_out_or_refused(toy):
     assert experiments_of(CHAPTER) is toy
-    folder = planted(monkeypatch, "layers.toy.side_by_side")
-    assert experiments_of(CHAPTER) is folder
-    assert chapters_side_by_side([CHAPTER, "layers/nowhere", "nowhere/either"]) == {CHAPTER: folder}
+    assert chapters_side_by_side([CHAPTER, "layers/nowhere", "nowhere/either"]) == {CHAPTER: toy}
     with pytest.raises(ValueError, match=r"no SIDE_BY_SIDE in .*layers/nowhere/side_by_side\.py"):
         rows("layers/nowhere")
 
