@@ -105,7 +105,7 @@ def test_negative_values_count_as_eps():
 
 
 def test_generalized_means_refuse_what_they_cannot_pool():
-    with pytest.raises(ValueError, match="num_groups must divide dim, got 4 and 6"):
+    with pytest.raises(ValueError, match="GroupGeM: num_groups=4 does not divide dim=6"):
         GroupGeM(6, 4)
     with pytest.raises(ValueError, match="p=0"):
         GeM(p=0.0)
@@ -190,7 +190,7 @@ def test_the_loss_of_average_pooling_is_the_variance_inside_the_windows():
 
 
 def test_soft_pooling_refuses_windows_that_do_not_fit_and_a_way_back_to_another_size():
-    with pytest.raises(ValueError, match=r"3 x 3, stride 3, do not fit .* \(1, 1, 2, 5\)"):
+    with pytest.raises(ValueError, match="3 x 3 do not fit an image of 2 x 5"):
         soft_pool2d(torch.zeros(1, 1, 2, 5), 3)
     with pytest.raises(ValueError, match=r"restored to \(1, 1, 2, 2\) instead of \(1, 1, 4, 4\)"):
         pooling_information_loss(torch.ones(1, 1, 4, 4), nn.AvgPool2d(2), unpool=nn.Identity())
@@ -273,7 +273,7 @@ def test_the_efficient_layer_is_its_loop_over_neighbours():
 def test_parameter_free_layers_refuse_even_windows_and_wrong_grids():
     with pytest.raises(ValueError, match="kernel_size must be odd"):
         MaxPoolMixer(kernel_size=2)
-    with pytest.raises(ValueError, match=r"grid \(2, 4\) has 8 tokens, got shape \(1, 7, 3\)"):
+    with pytest.raises(ValueError, match=r"got shape \(1, 7, 3\); these are the tokens of a grid of 2 x 4"):
         EfficientLayer(3, grid=(2, 4))(torch.randn(1, 7, 3))
 
 

@@ -137,9 +137,9 @@ def test_the_cost_of_the_network_is_linear_in_the_pixels():
 
 
 def test_attention_pools_refuse_nothing_to_look_at():
-    with pytest.raises(ValueError, match=r"\(b, t, d\) with t > 0, got shape \(2, 0, 6\)"):
+    with pytest.raises(ValueError, match=r"no position to attend to in \(2, 0, 6\)"):
         AttentionPool(6)(torch.zeros(2, 0, 6))
-    with pytest.raises(ValueError, match="at least one stage"):
+    with pytest.raises(ValueError, match="stem_stages must be"):
         PatchConvNet(3, 3, dim=8, depth=1, stem_stages=0)
 
 
@@ -214,10 +214,10 @@ def test_a_softmax_over_all_positions_leaves_a_gate_that_hardly_varies():
 
 
 def test_polarized_attention_refuses_odd_channels_and_unknown_names():
-    with pytest.raises(ValueError, match=r"even, .* got 5"):
+    with pytest.raises(ValueError, match=r"must be even: .* got 5"):
         PolarizedSelfAttention(5)
     for wrong in ({"layout": "both"}, {"spatial_softmax": "all"}):
-        with pytest.raises(ValueError, match="is one of"):
+        with pytest.raises(ValueError, match="must be one of"):
             PolarizedSelfAttention(6, **wrong)
 
 
@@ -306,11 +306,11 @@ def test_zero_insertion_moves_three_quarters_of_a_slow_wave_to_its_copies():
 
 
 def test_the_way_back_refuses_even_kernels_and_impossible_sizes():
-    with pytest.raises(ValueError, match="must be odd, got 4 and 3"):
+    with pytest.raises(ValueError, match="kernel_size=4 and small_kernel_size=3 must be odd"):
         LargeContextTransposedConv2d(1, 1, kernel_size=4)
     with pytest.raises(ValueError, match="small_kernel_size < kernel_size"):
         LargeContextTransposedConv2d(1, 1, kernel_size=3)
-    with pytest.raises(ValueError, match="must be positive"):
+    with pytest.raises(ValueError, match="must be an integer of at least 1"):
         overlap_count(0, 3)
     with pytest.raises(ValueError, match="radius"):
         spectral_artifact_energy(torch.randn(8, 8), radius=0.3)
