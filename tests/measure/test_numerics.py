@@ -73,6 +73,7 @@ MADE = {
     "data.text": [
         "Text(torch.arange(90)).batch(torch.Generator().manual_seed(1), 3, 5)",
         "Text(torch.arange(90)).windows(7, limit=4)",
+        "letter_pairs_loss(Text(torch.arange(90).square() % 7), Text(torch.arange(40) % 7).windows(5), 7)",
         "encode('gabe', 'abcdefg')",
         "decode([6, 0], 'abcdefg')",
         "passages('to be or not to be', 3)",
