@@ -121,7 +121,7 @@ def fit(
     batch_size: int = 64,
     lr: float = 1e-3,
     loss: Callable[[Tensor, Tensor], Tensor] | None = None,
-    optimizer: Callable[..., torch.optim.Optimizer] = adamw,
+    optimizer: Callable[..., torch.optim.Optimizer] | None = None,
     schedule: Callable[[int, int], float] | None = None,
     clip: float | None = None,
     seed: int = 0,
@@ -138,7 +138,7 @@ def fit(
         batch_size: rows of a batch, where ``data`` holds rows; one cut short by an epoch's end is left out.
         lr: learning rate.
         loss: ``loss(output, y)``; None for :func:`default_loss`.
-        optimizer: makes an optimiser, ``optimizer(parameters, lr=lr)``.
+        optimizer: makes an optimiser, ``optimizer(parameters, lr=lr)``; None for :func:`adamw`.
         schedule: ``schedule(step, steps)`` multiplies the learning rate, as :func:`cosine_schedule` does.
         clip: largest norm of the gradient; a longer gradient is shortened to it.
         seed: of the order of the data and of all that is random in the model; the caller's torch generator is
@@ -165,7 +165,7 @@ def fit(
     arguments = {"steps": steps, "batch_size": batch_size, "clip": clip, "seed": seed}
     arguments |= {"loss": loss, "data": data}
     arguments["schedule"] = [schedule(i * steps // 8, steps) for i in range(8)]
-    run = Run(model, optimizer(parameters, lr=lr), history, steps, hooks, arguments)
+    run = Run(model, (optimizer or adamw)(parameters, lr=lr), history, steps, hooks, arguments)
     rates = [group["lr"] for group in run.optimizer.param_groups]
 
     with _training(model, device), ExitStack() as around:
