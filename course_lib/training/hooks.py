@@ -28,7 +28,6 @@ from torch import Tensor, nn
 from course_lib.data.dataset import Split
 from course_lib.training.loop import Run, default_loss, evaluate
 
-__all__ = ["Checkpoint", "EarlyStopping", "Progress", "Validation"]
 __numerics__ = 1
 
 

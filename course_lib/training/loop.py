@@ -20,7 +20,6 @@ from torch.nn import functional as F
 from course_lib.contexts import evaluating, in_mode
 from course_lib.training._batches import batches, check_pair, check_rows, check_scores, is_rows, reseed
 
-__all__ = ["History", "Run", "adamw", "cosine_schedule", "default_loss", "evaluate", "fit"]
 __numerics__ = 1
 
 

@@ -7,8 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["PeakMeter", "saved_bytes"]
-
 
 class PeakMeter:
     """Count the bytes that autograd stores for backward while the context is open: now, at most, and in all.

@@ -11,8 +11,6 @@ from course_lib.registry import implements
 from course_lib.training.hooks import EarlyStopping
 from course_lib.training.loop import evaluate, fit
 
-__all__ = ["kfold_indices", "kfold_scores", "stopping_point"]
-
 
 @implements("keras-course")
 def stopping_point(

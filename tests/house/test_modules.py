@@ -96,7 +96,8 @@ def crowded_constructors(root) -> list[str]:
 
 def _faults(arguments: ast.arguments) -> list[str]:
     positional = [a.arg for a in [*arguments.posonlyargs, *arguments.args][1:]]  # without self
-    number = len({*positional, *(a.arg for a in arguments.kwonlyargs)} - OURS)
+    free = OURS | {"in_channels", "image_size"}  # what the data are, of a whole classifier of images
+    number = len({*positional, *(a.arg for a in arguments.kwonlyargs)} - free)
     faults = [f"takes {number} arguments, limit {MAX_ARGUMENTS}"] if number > MAX_ARGUMENTS else []
     options = positional[len(positional) - len(arguments.defaults) :] if arguments.defaults else []
     options = [name for name in options if name not in OURS | AS_IN_TORCH]

@@ -256,8 +256,8 @@ class BatchNorm(nn.Module):
         self,
         dim: int,
         eps: float = 1e-5,
-        momentum: float = 0.1,
         *,
+        momentum: float = 0.1,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
