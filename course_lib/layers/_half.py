@@ -15,6 +15,6 @@ def wide(x: Tensor) -> Tensor:
 
 def no_autocast(x: Tensor) -> AbstractContextManager:
     """Products in their own precision; symbolic tracing has no device yet, and no autocast."""
-    if isinstance(x, Proxy) or not torch.is_autocast_enabled(x.device.type):
-        return nullcontext()
+    if isinstance(x, Proxy) or x.is_meta or not torch.is_autocast_enabled(x.device.type):
+        return nullcontext()  # on meta torch knows no autocast
     return torch.autocast(x.device.type, enabled=False)

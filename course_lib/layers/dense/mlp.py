@@ -70,7 +70,6 @@ class InvertedBottleneckBlock(nn.Module):
 @implements(
     "scaling-mlps",
     example=lambda: (InvertedBottleneckMLP(6, 3, dim=4, depth=2, expansion=2), torch.randn(5, 2, 3)),
-    exceptions={"wrong_last_dim": "the input is flattened, so only its size counts, and that is checked"},
 )
 class InvertedBottleneckMLP(nn.Module):
     r"""All values of the input as one vector, embedded, through L blocks, normalised, classified.

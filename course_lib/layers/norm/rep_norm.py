@@ -71,9 +71,17 @@ class RepBN(nn.Module):
         return f"{self.dim}"
 
 
+def _half_way() -> tuple[nn.Module, Tensor]:
+    """Where both norms have their share: at the start there is layer normalisation only."""
+    norm = ProgressiveRepBN(6, decay_steps=10)
+    norm.advance(5)
+    return norm, torch.randn(4, 5, 6)
+
+
 @implements(
     "slab-prepbn",
-    example=lambda: (ProgressiveRepBN(6, decay_steps=10), torch.randn(4, 5, 6)),
+    example=_half_way,
+    exceptions={"meta_build": "a reset goes back to the first step, and the example stands half way"},
     mixes_batch=True,
 )
 class ProgressiveRepBN(nn.Module):
@@ -251,7 +259,11 @@ def simplified_linear_attention_naive(
 
 
 @implements(
-    "slab-prepbn", example=lambda: (SimplifiedLinearAttention(8, 2, grid=(2, 3)), torch.randn(2, 6, 8))
+    "slab-prepbn",
+    example=lambda: (SimplifiedLinearAttention(8, 2, grid=(2, 3)), torch.randn(2, 6, 8)),
+    exceptions={
+        "autocast": "where every key is zero the denominator is eps: the gradient of the queries passes float16"
+    },
 )
 class SimplifiedLinearAttention(nn.Module):
     r"""Attention over an image grid with a ReLU kernel and a local convolution in place of the softmax.

@@ -108,7 +108,7 @@ class MemoryLinear(nn.Module):
 
     def reset_parameters(self) -> None:
         """Normal rows; E p^2 for normal inputs, by quadrature, sets their deviation."""
-        z = torch.linspace(-6, 6, 2001, dtype=torch.float64)
+        z = torch.linspace(-6, 6, 2001, dtype=torch.float64, device="cpu")
         density = torch.exp(-z.square() / 2) / (2 * torch.pi) ** 0.5
         per_bit = torch.trapezoid(density * torch.sigmoid(2 * z.abs() / self.temperature).square(), z).item()
         nn.init.normal_(self.tables, std=(self.chunks * per_bit**self.bits) ** -0.5)

@@ -73,7 +73,10 @@ def mixing_matrix(weight: Float[Tensor, "o i"], copies: int, *, mixes: str) -> F
 
 @implements(
     "mixer-as-sparse-mlp",
-    example=lambda: (PermutedKroneckerLinear(3, 4, permute_in=torch.randperm(12)), torch.randn(2, 5, 12)),
+    example=lambda: (
+        PermutedKroneckerLinear(3, 4, permute_in=torch.randperm(12, device="cpu")),
+        torch.randn(2, 5, 12),
+    ),
     permutation_equivariant=True,
 )
 class PermutedKroneckerLinear(nn.Module):
@@ -228,7 +231,11 @@ class RandomPermutedMixerBlock(nn.Module):
         factory = {"device": device, "dtype": dtype}
         self.tokens, self.channels, self.permutation = tokens, channels, permutation
         self.dim = tokens * channels
-        order = torch.randperm(self.dim) if permutation == "random" else _transposition(tokens, channels)
+        order = (
+            torch.randperm(self.dim, device="cpu")
+            if permutation == "random"
+            else _transposition(tokens, channels)
+        )
         self.mix_tokens = PermutedKroneckerLinear(tokens, channels, **factory)
         self.mix_channels = PermutedKroneckerLinear(
             channels, tokens, permute_in=order, permute_out=order.argsort(), **factory
