@@ -74,7 +74,7 @@ def matched_mass(weights: Tensor, tokens: Tensor, present: Tensor) -> float:
     return mass[heads, labels].mean().item()
 
 
-@experiment(paper="label-attention-layer", seeds=5)
+@experiment(paper="label-attention-layer", seeds=3)
 def label_heads(seed: int) -> dict[str, float]:
     """Label attention and self-attention (``label``, ``self``) after 400 steps; ``_alone``: no residual.
 

@@ -52,7 +52,7 @@ SIDE_BY_SIDE = [
         "lambda-networks",
         "stochastically-subsampled-attention",
     ),
-    seeds=5,
+    seeds=3,
 )
 def side_by_side(seed: int) -> dict[str, float]:
     """Test accuracy of every kind of attention, as token mixer in the same frame at equal budget."""

@@ -36,7 +36,7 @@ def shifted(images: Tensor) -> list[Tensor]:
     return [padded[..., i : i + 8, j : j + 8] for i, j in ((0, 1), (2, 1), (1, 0), (1, 2))]
 
 
-@experiment(paper="network-in-network", seeds=5)
+@experiment(paper="network-in-network", seeds=3)
 def heads(seed: int) -> dict[str, float]:
     """One trunk, two heads, 300 training digits, 300 steps of 50 at a rate of 3e-3.
 
@@ -46,7 +46,7 @@ def heads(seed: int) -> dict[str, float]:
     return _train_heads(seed, lr=3e-3)
 
 
-@experiment(paper="network-in-network", seeds=5)
+@experiment(paper="network-in-network", seeds=3)
 def heads_faster(seed: int) -> dict[str, float]:
     """The same as :func:`heads` at a rate three times as high, 1e-2."""
     return _train_heads(seed, lr=1e-2)

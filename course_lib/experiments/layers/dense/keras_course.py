@@ -80,7 +80,7 @@ class _OneHot(nn.Module):
         return nn.functional.one_hot(x, 128).float()
 
 
-@experiment(paper="keras-course", seeds=5)
+@experiment(paper="keras-course", seeds=3)
 def four_kinds(seed: int) -> dict[str, float]:
     """Equal settings on a table, images, text and sound.
 
@@ -106,7 +106,7 @@ def four_kinds(seed: int) -> dict[str, float]:
     return result
 
 
-@experiment(paper="keras-course", seeds=10)
+@experiment(paper="keras-course", seeds=5)
 def stopping(seed: int) -> dict[str, float]:
     """200 digits, at most 1000 steps, with and without stopping early.
 

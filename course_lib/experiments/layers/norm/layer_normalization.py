@@ -27,7 +27,7 @@ def digits_mlp(norm: Callable[[int], nn.Module]) -> nn.Module:
     )
 
 
-@experiment(paper="layer-normalization", seeds=5)
+@experiment(paper="layer-normalization", seeds=3)
 def tiny_batches(seed: int) -> dict[str, float]:
     """Test accuracy on digits after 200 steps of 64 samples.
 
@@ -74,7 +74,7 @@ def steps_to_accuracy(model: nn.Module, target: float, *, steps: int, every: int
     return len(history.losses)
 
 
-@experiment(paper="layer-normalization", seeds=5)
+@experiment(paper="layer-normalization", seeds=3)
 def recurrent_steps(seed: int) -> dict[str, float]:
     """Steps of 64 digits, of at most 400, until a row-by-row recurrent network reads 80 % of the test digits.
 

@@ -41,7 +41,7 @@ SIDE_BY_SIDE = [
 ]
 
 
-@experiment(paper=("layer-normalization", "evonorm", "slab-prepbn"), seeds=5)
+@experiment(paper=("layer-normalization", "evonorm", "slab-prepbn"), seeds=3)
 def side_by_side(seed: int) -> dict[str, float]:
     """Test accuracy of every norm in the same frame at equal budget."""
     return compare(SIDE_BY_SIDE, frame=FRAME, seed=seed, hooks=[advance])

@@ -41,7 +41,7 @@ def advance(run: Run) -> None:
     advance_rep_bn_(run.model)
 
 
-@experiment(paper="slab-prepbn", seeds=5)
+@experiment(paper="slab-prepbn", seeds=3)
 def token_norms(seed: int) -> dict[str, float]:
     """Test accuracy of a small vision transformer on digits after 400 steps of 64, with each of four norms.
 

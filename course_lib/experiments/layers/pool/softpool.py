@@ -34,7 +34,7 @@ POOLS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-@experiment(paper="softpool", seeds=5)
+@experiment(paper="softpool", seeds=3)
 def pool_swap(seed: int) -> dict[str, float]:
     """Test accuracy of one small network with three poolings, 250 steps of 32 digits."""
     digits, result = load("digits"), {}

@@ -37,7 +37,7 @@ def sequences(split: Any) -> list[Tensor]:
     return [frames[:length].flatten(1) for frames, length in zip(split.x, split.lengths, strict=True)]
 
 
-@experiment(paper="action-in-mind-som", seeds=5)
+@experiment(paper="action-in-mind-som", seeds=3)
 def actions_at_other_speeds(seed: int) -> dict[str, float]:
     """Six actions learnt at speeds 0.8 to 1.2: test accuracy there and at other speeds, three pipelines."""
     tests = {

@@ -26,7 +26,7 @@ def cosine_with_exact_gradient(rbm: RBM, data: Tensor) -> float:
     return F.cosine_similarity(ours, theirs, dim=0).item()
 
 
-@experiment(paper="rbm-dbn-tutorial", seeds=5)
+@experiment(paper="rbm-dbn-tutorial", seeds=3)
 def exact_likelihood(seed: int) -> dict[str, float]:
     """CD-1 on bars and stripes, with and without momentum: exact log-likelihood, error, gradient's angle."""
     patterns, result = bars_and_stripes(3), {}
@@ -53,7 +53,7 @@ def exact_likelihood(seed: int) -> dict[str, float]:
     return result
 
 
-@experiment(paper="rbm-dbn-tutorial", seeds=5)
+@experiment(paper="rbm-dbn-tutorial", seeds=3)
 def few_labels(seed: int) -> dict[str, float]:
     """Logistic regression on 50 labelled digits: raw pixels against two layers of unsupervised features."""
     data = flat_digits()
