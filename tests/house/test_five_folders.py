@@ -20,7 +20,7 @@ from tests.house.tree import (
 # Ground that stands in a part without being a chapter. Each file here is a decision; most code has a chapter.
 GROUND = {
     "layers/_shapes.py": "the width check of every layer; private, so that the tests of the layers test it",
-    "layers/_half.py": "sums and roots in half precision, for layers of all chapters; private, as above",
+    "layers/_half.py": "where half precision does not suffice, in layers of all chapters; private, as above",
     "layers/_images.py": "parts of image networks that several chapters use; private, as above",
     "training/loop.py": "fit and evaluate, which every chapter uses",
     "training/validation.py": "folds and stopping points on top of fit; its paper's page is layers/dense",
