@@ -11,7 +11,7 @@ from tests.house.tree import ROOT, assert_none, definitions, files, inside, modu
 MAX_LINES = 500
 MAX_ARGUMENTS = 8
 OURS = {"device", "dtype"}  # as torch's own layers take them; they count for nothing here
-AS_IN_TORCH = {"eps"}  # options that torch's layers take by position
+AS_IN_TORCH = {"eps", "momentum"}  # options that torch's layers take by position
 
 
 def listed_names(tree: ast.Module) -> list[str] | None:
