@@ -261,9 +261,7 @@ def simplified_linear_attention_naive(
 @implements(
     "slab-prepbn",
     example=lambda: (SimplifiedLinearAttention(8, 2, grid=(2, 3)), torch.randn(2, 6, 8)),
-    exceptions={
-        "autocast": "where all keys are zero the denominator is eps: the gradient passes float16"
-    },
+    exceptions={"autocast": "where all keys are zero the denominator is eps: the gradient passes float16"},
 )
 class SimplifiedLinearAttention(nn.Module):
     r"""Attention over an image grid with a ReLU kernel and a local convolution in place of the softmax.
