@@ -95,7 +95,7 @@ def test_the_block_is_timms_squeeze_excite_between_plain_convolutions():
     gate = block.layers[4].gate
     with torch.no_grad():
         for conv, linear in ((peer.fc1, gate[0]), (peer.fc2, gate[2])):
-            conv.weight.copy_(linear.weight[..., None, None])
+            conv.weight.copy_(linear.weight)
             conv.bias.copy_(linear.bias)
 
     def expected(x):
