@@ -84,7 +84,7 @@ MADE = {
     "training.hooks": ["stopped_curve()"],
 }  # fmt: skip
 UNPINNED = {"dataset", "describe", "load", "names", "package_file", "require", "data_folder", "download",
-            "english_topics", "library_modules", "evaluate", "fit", "default_loss", "adamw",
+            "english_topics", "library_modules", "evaluate", "fit", "default_loss", "adamw", "fused",
             "cosine_schedule"}  # they make no numbers, or are within what is pinned  # fmt: skip
 # JPEG decoders may differ by a level of brightness.
 LOOSE = {"photos": 1e-2, "photo('flower')": 1e-2}
