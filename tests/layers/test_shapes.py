@@ -33,7 +33,7 @@ from course_lib.layers._shapes import (
 
 @pytest.mark.parametrize("value", [1, 7, np.int64(3)])
 def test_integers_fit(value):
-    require_positive("Toy", dim=value)
+    assert require_positive("Toy", dim=value) is None
 
 
 @pytest.mark.parametrize("value", [True, 2.0, "2", None, math.nan, torch.tensor(2), [2]])
