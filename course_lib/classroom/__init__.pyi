@@ -5,7 +5,9 @@ from .claims import at_most as at_most
 from .claims import between as between
 from .claims import claim as claim
 from .claims import equal as equal
+from .claims import identities as identities
 from .claims import near as near
+from .claims import show_claims as show_claims
 from .exercises import check as check
 from .exercises import mistake as mistake
 from .exponents import growth as growth

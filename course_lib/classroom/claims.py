@@ -1,277 +1,184 @@
-"""Claims of papers, tried: each prints what was measured, and pins its verdict.
+"""Claims, questions and identities on a page: one quiet table each, whose verdicts are guarded.
 
-A claim that is not reproduced is worth as much as one that is, so both are guarded: when the measured
-verdict is no longer the pinned one, :class:`ClaimDrift` stops the notebook. The verdict of a number is
-plain. The verdict of a :class:`Sample` (one value per seed) follows the 95 % interval of its mean:
-wholly inside the expectation it is ``reproduced``, wholly outside ``not reproduced``, else the seeds
-disagree and it is ``inconclusive``. NaN, or no value at all, is never ``reproduced``.
+What a statement is, and how it is judged, stands in :mod:`course_lib.measure.claims`. Here it is shown, and
+its data are left in the notebook for the ledger.
 """
 
 import html
-import math
 import sys
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from course_lib.measure.sample import Sample, number
+from course_lib.measure import findings
+from course_lib.measure.claims import (
+    SIGNS,
+    ClaimDrift,
+    Expectation,
+    Finding,
+    Statement,
+    at_least,
+    at_most,
+    between,
+    equal,
+    find,
+    near,
+    number_or_sample,
+)
+from course_lib.measure.sample import Sample
 from course_lib.registry import paper
+from course_lib.tables import Displayed, Table
 
-MIME = "application/vnd.course-lib.claim+json"
-_SIGNS = {"reproduced": "✓", "not reproduced": "✗", "inconclusive": "?"}
+__all__ = [
+    "MIME",
+    "ClaimDrift",
+    "at_least",
+    "at_most",
+    "between",
+    "claim",
+    "collect",
+    "equal",
+    "identities",
+    "near",
+    "show_claims",
+]
 
-
-class ClaimDrift(AssertionError):
-    """The measured verdict of a claim is not the pinned one."""
-
-
-@dataclass(frozen=True)
-class Expectation:
-    """What a claim expects of a number: that it lies in ``[low, high]``.
-
-    Args:
-        low: the smallest value that fits.
-        high: the largest value that fits.
-        text: the expectation in words.
-    """
-
-    low: float
-    high: float
-    text: str
-
-    def __post_init__(self) -> None:
-        if not self.low <= self.high:
-            raise ValueError(f"no number is {self.text}: the ends are {self.low} and {self.high}")
-
-    def holds(self, value: float) -> bool:
-        """True if the value fits; NaN never does."""
-        return self.low <= float(value) <= self.high
-
-    def __str__(self) -> str:
-        return self.text
+MIME = "application/vnd.course-lib.claims+json"
 
 
-def near(target: float, rel: float | None = None, abs: float | None = None) -> Expectation:
-    """Expect a number close to ``target``: within a share of it, an absolute distance, or the larger of both.
+def show_claims(*sources: Callable | Statement | Iterable[Statement]) -> None:
+    """Show what was found for claims and questions, one row each, and guard their verdicts.
 
     Args:
-        target: the expected value.
-        rel: allowed distance as a share of the target, 0.15 for 15 %.
-        abs: allowed distance itself.
+        sources: experiments, whose statements are judged by their stored results; or statements that were
+            computed on the page, with ``paper=`` and a number as ``value=``.
 
     Raises:
-        ValueError: if no positive distance is given.
+        ClaimDrift: if a verdict is not the pinned one; the table is shown first.
+        ValueError: for an experiment without statements, or a statement without paper.
 
-    >>> str(near(2.0, rel=0.15)), near(2.0, rel=0.15).holds(2.2), near(0.0, abs=0.1).holds(0.2)
-    ('within 15 % of 2', True, False)
+    >>> from course_lib.measure import at_most, paper_claim
+    >>> row = paper_claim(
+    ...     "ignores the batch", where="abstract", paper="layer-normalization", value=2.4e-07, expect=at_most(1e-6)
+    ... )
+    >>> show_claims(row)
+    claim              verdict       measured  expected      said in
+    ignores the batch  ✓ reproduced  2.4e-7    at most 1e-6  abstract
     """
-    share = (rel or 0.0) * (target if target >= 0 else -target)
-    distance = max(share, abs or 0.0)
-    if not distance > 0:
-        raise ValueError(f"near({target}, rel={rel}, abs={abs}) allows no distance: use equal(), or set abs")
-    words = [f"{number(100 * rel)} %" if rel else "", number(abs) if abs else ""]
-    text = f"within {' or '.join(word for word in words if word)} of {number(target)}"
-    return Expectation(target - distance, target + distance, text)
+    found: list[Finding] = []
+    for source in sources:
+        if callable(source):
+            if not (new := findings(source)):
+                raise ValueError(f"{source.__name__} states nothing: give @experiment(claims=[...])")
+            found += new
+        else:
+            found += [find(s) for s in ([source] if isinstance(source, Statement) else source)]
+    _show(_table(found), [finding.data for finding in found])
+    for finding in found:
+        finding.confirm()
 
 
-def at_least(bound: float) -> Expectation:
-    """Expect a number that is ``bound`` or more.
-
-    >>> str(at_least(0.9)), at_least(0.9).holds(0.9), at_least(0.9).holds(float("nan"))
-    ('at least 0.9', True, False)
-    """
-    return Expectation(bound, math.inf, f"at least {number(bound)}")
-
-
-def at_most(bound: float) -> Expectation:
-    """Expect a number that is ``bound`` or less.
-
-    >>> str(at_most(1e-6)), at_most(1e-6).holds(0.0)
-    ('at most 1e-6', True)
-    """
-    return Expectation(-math.inf, bound, f"at most {number(bound)}")
-
-
-def between(low: float, high: float) -> Expectation:
-    """Expect a number from ``low`` to ``high``, ends included.
-
-    >>> str(between(1, 2)), between(1, 2).holds(2.5)
-    ('between 1 and 2', False)
-    """
-    return Expectation(low, high, f"between {number(low)} and {number(high)}")
-
-
-def equal(target: float) -> Expectation:
-    """Expect exactly this number, or this truth value.
-
-    >>> equal(3).holds(3), equal(True).holds(False)
-    (True, False)
-    """
-    return Expectation(target, target, f"equal to {number(target)}")
-
-
-@dataclass(frozen=True)
-class Claim:
-    """One claim of one paper with what was measured for it.
+def identities(
+    paper_id: str | None, rows: Iterable[tuple[str, Any, Expectation]], caption: str = "Exact"
+) -> None:
+    """Show exact statements about mathematics or code, and require that they hold.
 
     Args:
-        paper: id of the paper.
-        text: the claim in words.
-        measured: a number, or a sample over seeds.
-        expect: what the claim expects of it.
-        verdict: ``reproduced``, ``not reproduced`` (at this scale) or ``inconclusive``; measured, not wished.
-    """
-
-    paper: str
-    text: str
-    measured: float | Sample
-    expect: Expectation
-    verdict: str
-
-    @property
-    def found(self) -> str:
-        """What was measured, in words."""
-        if not isinstance(self.measured, Sample):
-            return number(self.measured)
-        return f"{self.measured} ({len(self.measured)} seed{'s' * (len(self.measured) != 1)})"
-
-    @property
-    def metadata(self) -> dict[str, Any]:
-        """The claim as plain data for the ledger; numbers that are none are None, as JSON wants it."""
-        sample = isinstance(self.measured, Sample)
-        return {
-            "paper": self.paper,
-            "text": self.text,
-            "measured": _json_number(self.measured),
-            "values": [_json_number(v) for v in self.measured.values] if sample else None,
-            "seeds": list(self.measured.seeds) if sample else None,
-            "spread": _json_number(self.measured.spread) if sample else None,
-            "found": self.found,
-            "expect": str(self.expect),
-            "verdict": self.verdict,
-        }
-
-    def __str__(self) -> str:
-        judged = f"{_SIGNS[self.verdict]} {self.verdict}"
-        return f"{judged} | {self.paper}: {self.text} | measured {self.found}, expected {self.expect}"
-
-    def _repr_html_(self) -> str:
-        source = paper(self.paper)
-        link = f'<a href="{source.url}" title="{html.escape(source.title)}">{html.escape(self.paper)}</a>'
-        kind = self.verdict.replace(" ", "-")
-        verdict = f'<span class="verdict verdict-{kind}">{_SIGNS[self.verdict]} {self.verdict}</span>'
-        cells = [self.text, f"measured {self.found}", f"expected {self.expect}"]
-        row = "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
-        return (
-            '<table class="claim"><tbody>'
-            f'<tr><th scope="row">{link}</th>{row}<td>{verdict}</td></tr></tbody></table>'
-        )
-
-    def _ipython_display_(self) -> None:
-        """Nothing: :func:`claim` has shown the row, and the last value of a cell must not show it again."""
-
-
-def claim(
-    paper_id: str, text: str, *, measured: Any, expect: Expectation, verdict: str = "reproduced"
-) -> Claim:
-    """Compare what was measured with what a paper claims, show one row, and guard the verdict.
-
-    Args:
-        paper_id: id from ``papers.toml``.
-        text: the claim, in words.
-        measured: a number or truth value (also a tensor of one element); or a :class:`Sample`, list, array or
-            tensor with one value per seed.
-        expect: :func:`near`, :func:`at_least`, :func:`at_most`, :func:`between` or :func:`equal`.
-        verdict: the pinned verdict, what earlier runs found.
+        paper_id: id of the paper that they belong to, or None.
+        rows: for each its text, the number or truth value computed here, and what is expected.
+        caption: a line above the table.
 
     Raises:
-        ClaimDrift: if the measured verdict is another one.
-        ValueError: for an unknown paper or verdict, or something that is no number.
+        ClaimDrift: naming those that do not hold; the table is shown first.
+        ValueError: for an unknown paper, a value that is no number, or no expectation.
 
-    >>> row = claim("layer-normalization", "ignores the batch", measured=2.4e-07, expect=at_most(1e-6))
-    ✓ reproduced | layer-normalization: ignores the batch | measured 2.4e-7, expected at most 1e-6
-    >>> row.verdict
-    'reproduced'
+    >>> from course_lib.measure import equal
+    >>> identities("peri-ln", [("2 + 2", 2 + 2, equal(4))])
+    Exact
+    identity  computed  expected
+    2 + 2            4  equal to 4
     """
-    paper(paper_id)
-    if verdict not in _SIGNS:
-        raise ValueError(f"verdict={verdict!r} is none of {', '.join(map(repr, _SIGNS))}")
-    if not isinstance(expect, Expectation):
-        raise ValueError(
-            f"expect={expect!r} is no expectation: use near, at_least, at_most, between or equal"
+    if paper_id is not None:
+        paper(paper_id)
+    shown, data, broken = [], [], []
+    for text, value, expect in rows:
+        finding = find(Statement("identity", text, value, expect, "holds", paper_id or "", of=""))
+        held = expect.holds(finding.measured) if not isinstance(finding.measured, Sample) else all(
+            map(expect.holds, finding.measured)
         )
-    value = _number_or_sample(measured)
-    result = Claim(paper_id, text, value, expect, _judge(value, expect))
-    _show(result)
-    if result.verdict != verdict:
-        raise ClaimDrift(_drift(result, verdict))
-    return result
+        shown.append([_anchored(finding), finding.found, str(expect)])
+        data.append({**finding.data, "verdict": "holds" if held else "does not hold"})
+        broken += [] if held else [f"{text}: computed {finding.found}, expected {expect}"]
+    table = Table(shown, ["identity", "computed", "expected"], caption, align="lrl")
+    _show(table, data)
+    if broken:
+        raise ClaimDrift("does not hold\n  " + "\n  ".join(broken))
+
+
+def claim(paper_id: str, text: str, *, measured: Any, expect: Expectation, verdict: str = "reproduced") -> None:
+    """One claim of the first form, until its page is written in the second."""
+    show_claims(Statement("paper", text, number_or_sample(measured), expect, verdict, paper_id, where="?"))
 
 
 def collect(notebook_json: dict[str, Any]) -> list[dict[str, Any]]:
-    """The metadata of all claims in an executed notebook (the content of an ``.ipynb`` file), in order."""
+    """The data of all statements in an executed notebook (the content of an ``.ipynb`` file), in order."""
     found = []
     for cell in notebook_json.get("cells", []):
         for output in cell.get("outputs", []):
-            if MIME in output.get("data", {}):
-                found.append(output["data"][MIME])
+            found += output.get("data", {}).get(MIME, [])
     return found
 
 
-def _number_or_sample(measured: Any) -> float | Sample:
-    """Python's own number, or a sample where there is one value per seed."""
-    if hasattr(measured, "tolist"):  # a tensor or an array
-        measured = measured.tolist()
-    if isinstance(measured, (bool, int, float, Sample)):
-        return measured
-    if isinstance(measured, Iterable) and not isinstance(measured, (str, dict)):
-        values = list(measured)
-        if all(isinstance(value, (bool, int, float)) for value in values):
-            return Sample(tuple(values))
-    raise ValueError(f"measured={measured!r} is no number and no sequence of one number per seed")
+def _table(found: list[Finding]) -> Table:
+    kinds = {finding.statement.kind for finding in found}
+    papers = {finding.paper for finding in found}
+    rows = [
+        [
+            _anchored(finding),
+            _verdict(finding),
+            finding.found or "–",
+            str(finding.statement.expect or "–"),
+            _said(finding, len(papers) > 1),
+        ]
+        for finding in found
+    ]
+    head = {"paper": "claim", "question": "question"}.get(*kinds) if len(kinds) == 1 else "claim or question"
+    return Table(rows, [head, "verdict", "measured", "expected", "said in"], align="lllll", label="claims")
 
 
-def _judge(value: float | Sample, expect: Expectation) -> str:
-    if isinstance(value, Sample):
-        low, high = value.interval()
-    else:
-        low = high = float(value)
-    if math.isnan(low) or math.isnan(high):
-        return "inconclusive"
-    if expect.holds(low) and expect.holds(high):
-        return "reproduced"
-    return "not reproduced" if high < expect.low or low > expect.high else "inconclusive"
-
-
-def _drift(result: Claim, pinned: str) -> str:
-    detail = ""
-    if isinstance(result.measured, Sample):
-        low, high = result.measured.interval()
-        values = ", ".join(map(number, result.measured.values))
-        detail = f"\n  per seed {values}; 95 % interval of the mean {number(low)} to {number(high)}"
-    return (
-        f"the verdict is pinned as {pinned!r}, but measured is {result.verdict!r}\n"
-        f"  {result.paper}: {result.text}\n  measured {result.found}, expected {result.expect}{detail}\n"
-        "Find out what changed: the code, a default, the data, or a version (of a trained claim, try ten "
-        "other seeds: python -m course_lib.experiments run NAME --seeds 10-19). If the new number is right, "
-        f"pin verdict={result.verdict!r} and change the words around it."
+def _anchored(finding: Finding) -> Displayed:
+    """The statement, with the name by which a link finds its row."""
+    text = html.escape(finding.statement.whole)
+    name = html.escape(finding.id)
+    return Displayed(
+        f'<span id="{name}">{text}</span> <a class="claim-link" href="#{name}" aria-label="link to this row">#</a>',
+        finding.statement.whole,
     )
 
 
-def _json_number(value: float | Sample) -> float | None:
-    """At most nine significant digits, which is all that single precision has."""
-    if isinstance(value, (bool, int)):
-        return value
-    value = float(value)
-    return float(f"{value:.9g}") if math.isfinite(value) else None
+def _verdict(finding: Finding) -> Displayed:
+    text = f"{SIGNS[finding.verdict]} {finding.verdict}"
+    reason = f": {finding.reason}" if finding.reason else ""
+    kind = finding.verdict.replace(" ", "-")
+    return Displayed(
+        f'<span class="verdict verdict-{kind}">{text}</span>{html.escape(reason)}', f"{text}{reason}"
+    )
 
 
-def _show(result: Claim) -> None:
-    """One output with text, table row and data inside IPython; elsewhere the line."""
+def _said(finding: Finding, several: bool) -> Displayed:
+    """Where the paper says it, as a link to the paper."""
+    if finding.statement.kind == "question":
+        return Displayed("<em>our question</em>", "our question")
+    source, where = paper(finding.paper), finding.statement.where
+    name = f"{where}, {finding.paper}" if several else where
+    title = html.escape(f"{source.title} ({source.year})")
+    return Displayed(f'<a href="{source.url}" title="{title}">{html.escape(name)}</a>', name)
+
+
+def _show(table: Table, data: list[dict[str, Any]]) -> None:
+    """One output with text, table and data inside IPython; elsewhere the text."""
     if "IPython" in sys.modules and sys.modules["IPython"].get_ipython() is not None:
         from IPython.display import display
 
-        bundle = {"text/plain": str(result), "text/html": result._repr_html_(), MIME: result.metadata}
-        display(bundle, raw=True)
+        display({**table._repr_mimebundle_(), MIME: data}, raw=True)
     else:
-        print(result)
+        print(table)

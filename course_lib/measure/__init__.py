@@ -10,7 +10,8 @@ a small dictionary of numbers::
 
 Its results are committed beside it, bound to the code they depend on by a hash. A notebook asks for them with
 ``measured(variance_growth)["slope"]``: that reads the stored result while it is fresh, and otherwise runs the
-experiment. On the command line::
+experiment. What is said with its numbers stands in its decorator (:mod:`course_lib.measure.claims`). On the
+command line::
 
     python -m course_lib.experiments status       # what is fresh, stale or missing, and what it costs
     python -m course_lib.experiments run          # measures what is not fresh, in parallel, and stores it
@@ -31,14 +32,27 @@ run that is stopped goes on where it was, because every finished seed is kept in
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from course_lib.measure import store
+from course_lib.measure.claims import Expectation as Expectation
+from course_lib.measure.claims import Finding as Finding
+from course_lib.measure.claims import Statement as Statement
+from course_lib.measure.claims import at_least as at_least
+from course_lib.measure.claims import at_most as at_most
+from course_lib.measure.claims import between as between
+from course_lib.measure.claims import equal as equal
+from course_lib.measure.claims import find as _find
+from course_lib.measure.claims import near as near
+from course_lib.measure.claims import paper_claim as paper_claim
+from course_lib.measure.claims import question as question
 from course_lib.measure.hashing import code_hash
 from course_lib.measure.journal import Outcome
 from course_lib.measure.sample import Sample as Sample
 from course_lib.measure.sample import each as each
+from course_lib.measure.sample import number
 from course_lib.registry import paper as _paper
 from course_lib.tables import Table
 
@@ -50,18 +64,35 @@ class Experiment:
     Args:
         papers: ids of the papers whose claims it tries.
         seeds: the seeds that make its committed result.
+        claims: what is said with its numbers, claims of papers and questions.
+        trained: what an arm must reach before anything is concluded from it.
     """
 
     papers: tuple[str, ...]
     seeds: tuple[int, ...]
+    claims: tuple[Statement, ...] = ()
+    trained: Mapping[str, Any] = field(default_factory=dict)
 
 
-def experiment(*, paper: str | tuple[str, ...], seeds: int = 5) -> Callable[[Callable], Callable]:
+def experiment(
+    *,
+    paper: str | tuple[str, ...],
+    seeds: int = 5,
+    claims: Sequence[Statement] = (),
+    trained: Mapping[str, Expectation | Callable[[Mapping[str, Sample]], Expectation]] | None = None,
+) -> Callable[[Callable], Callable]:
     """Make a module-level function of a seed an experiment, whose results are stored; it stays a function.
 
     Args:
         paper: id, or ids, from ``papers.toml``.
         seeds: how many seeds make its result: 0, 1, ..., seeds - 1.
+        claims: what is said with its numbers: :func:`paper_claim` and :func:`question`, whose ``value`` is a
+            function of its :class:`Measurement`. They are no part of the code that is measured.
+        trained: which simple thing each arm must beat before anything is concluded from it: a pattern of
+            quantities, ``"*_loss"`` or ``"accuracy_*"``, and what is expected of each of them under every
+            seed. What the star stands for is the name of the arm; all quantities that carry this name are
+            in doubt when it is not trained, and a claim that reckons with them is *not tested*. The
+            expectation may be a function of the measurement, ``lambda m: at_most(m["letters"].mean)``.
 
     Raises:
         ValueError: for an unknown paper, no seeds, or a function inside another or in a notebook.
@@ -78,7 +109,7 @@ def experiment(*, paper: str | tuple[str, ...], seeds: int = 5) -> Callable[[Cal
                 f"{function.__qualname__} of {function.__module__} is not at the top level of a module file: "
                 "put it into course_lib/experiments/<part>/<chapter>.py, so that its code can be hashed"
             )
-        function.experiment = Experiment(papers, tuple(range(seeds)))
+        function.experiment = Experiment(papers, tuple(range(seeds)), tuple(claims), dict(trained or {}))
         return function
 
     return register
@@ -91,9 +122,15 @@ class Measurement(Mapping[str, Sample]):
         name: the experiment's name.
         result: its measured seeds.
         fresh: True if all of them were read from the committed result, False if any was run just now.
+        trained: what its arms must reach, as :func:`experiment` has it.
+
+    Raises:
+        ValueError: for a pattern in ``trained`` that fits no quantity.
     """
 
-    def __init__(self, name: str, result: store.Result, fresh: bool) -> None:
+    def __init__(
+        self, name: str, result: store.Result, fresh: bool, trained: Mapping[str, Any] | None = None
+    ) -> None:
         self.name = name
         self.fresh = fresh
         self.seeds = result.seeds
@@ -101,6 +138,13 @@ class Measurement(Mapping[str, Sample]):
         self.torch = result.place("torch")
         self.machine = result.place("machine")
         self._samples = result.samples
+        self.untrained = _untrained(name, self._samples, trained or {})
+        arms = sorted(self.untrained, key=len)
+        for key, sample in self._samples.items():
+            # The longest name that fits: "pre" is another arm than "pre_norm".
+            held = [arm for arm in arms if f"_{arm}_" in f"_{key}_"]
+            if held and self.untrained[held[-1]]:
+                self._samples[key] = replace(sample, doubt=self.untrained[held[-1]])
 
     def __getitem__(self, key: str) -> Sample:
         if key not in self._samples:
@@ -124,6 +168,40 @@ class Measurement(Mapping[str, Sample]):
 
     def _repr_html_(self) -> str:
         return self._table.html_text
+
+
+def _untrained(name: str, samples: Mapping[str, Sample], trained: Mapping[str, Any]) -> dict[str, str]:
+    """For each arm what it misses; empty for one that is trained."""
+    found = {}
+    for pattern, expected in trained.items():
+        expect = expected(samples) if callable(expected) else expected
+        before, star, after = pattern.partition("*")
+        keys = [
+            key
+            for key in samples
+            if key == pattern
+            or (star and len(key) > len(pattern) - 1 and key.startswith(before) and key.endswith(after))
+        ]
+        if not keys:
+            raise ValueError(f"trained={{{pattern!r}: ...}} of {name} fits none of {', '.join(samples)}")
+        for key in keys:
+            arm = (key[len(before) : len(key) - len(after)] if star else key).strip("_")
+            failed = [value for value in samples[key] if not expect.holds(value)]
+            words = f"arm {arm} is not trained: {key} is {number(failed[0])}, not {expect}" if failed else ""
+            found[arm] = found.get(arm) or words
+    return found
+
+
+def findings(experiment: Callable, result: store.Result | None = None) -> list[Finding]:
+    """Every claim and question of an experiment, judged; no verdict is compared with the pinned one.
+
+    Args:
+        experiment: a function decorated with :func:`experiment`.
+        result: seeds to judge by; those of :func:`measured` unless given.
+    """
+    name, noted = experiment.__name__, experiment.experiment
+    measurement = Measurement(name, result, False, noted.trained) if result else measured(experiment)
+    return [_find(s, measurement, paper=noted.papers[0], experiment=name) for s in noted.claims]
 
 
 # Seeds run in this process, by module, name, code and seed, so that a page runs each once.
@@ -161,7 +239,7 @@ def measured(
     for seed, outcome in _run_here(experiment, code, missing, rerun):
         found[seed] = outcome
     result = store.Result(code, tuple(found[seed] for seed in wanted))
-    return Measurement(experiment.__name__, result, fresh=not missing)
+    return Measurement(experiment.__name__, result, not missing, experiment.experiment.trained)
 
 
 def _run_here(function: Callable, code: str, seeds: list[int], rerun: bool) -> Iterator[tuple[int, Outcome]]:

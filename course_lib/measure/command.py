@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from course_lib import registry
-from course_lib.measure import store
+from course_lib.measure import findings, store
 from course_lib.measure.hashing import code_hash, reached
 from course_lib.measure.journal import Journal, Outcome
 from course_lib.measure.sample import number
@@ -45,12 +45,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m course_lib.experiments", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="status | run | restamp | verify")
+    commands = parser.add_subparsers(required=True, metavar="status | run | restamp | verify | claims")
     helps = {
         _status: "which results are fresh, stale, incomplete, edited by hand or missing",
         _run: "measure what is not fresh and store it",
         _restamp: "run one seed of what is stale because code was moved or renamed; if equal, it is fresh",
         _verify: "run a sample of the fresh results again, another one every day",
+        _claims: "judge every claim and question by the stored results, or by other seeds",
     }
     parsers = {}
     for command, text in helps.items():
@@ -73,7 +74,11 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--force", action="store_true", help="measure again even what is fresh")
     verify.add_argument("--minutes", type=float, default=4.0, help="computing time, about (default 4)")
     verify.add_argument("--date", type=datetime.date.fromisoformat, default=datetime.date.today())
-    for sub in (run, parsers["restamp"], verify):
+    claims = parsers["claims"]
+    claims.add_argument("--seeds", type=_seeds, help="judge by these seeds; nothing is stored")
+    claims.add_argument("--moved", action="store_true", help="list only those whose verdict is not the pinned")
+    claims.set_defaults(force=False, store=False)
+    for sub in (run, parsers["restamp"], verify, claims):
         sub.add_argument("--backend", default="loky", help="loky (default), dask or threading")
         sub.add_argument("--jobs", type=int, default=-1, help="processes; one per processor if not given")
     return parser
@@ -353,6 +358,38 @@ def _again(
 def _tell(verdict: str, name: str, seeds: tuple[int, ...], wrong: list[str]) -> None:
     print(f"{verdict:11} {name}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}")
     print("".join(f"    {line}\n" for line in wrong), end="")
+
+
+# ---------------------------------------------------------------------------------------- claims
+
+
+def _claims(chosen: dict[str, Callable], options: argparse.Namespace) -> int:
+    """Every statement with its measured verdict beside the pinned one; 1 if one of them moved."""
+    wanted = {name: function for name, function in chosen.items() if function.experiment.claims}
+    failures: dict[str, str] = {}
+    if options.seeds:
+        measuring = [_Measuring(name, function, options) for name, function in wanted.items()]
+        failures = _measure(measuring, options)
+        results = {m.name: m.result().select(m.seeds) for m in measuring if m.name not in failures}
+    else:
+        results = {name: store.read(f) for name, f in wanted.items() if store.state(f) == "fresh"}
+    rows, kept, moved = [], Counter(), Counter()
+    for name, result in results.items():
+        for finding in findings(wanted[name], result):
+            pinned, kind = finding.statement.verdict, finding.statement.kind
+            (kept if finding.verdict == pinned else moved)[kind] += 1
+            if finding.verdict != pinned or not options.moved:
+                now = finding.verdict if finding.verdict == pinned else f"{finding.verdict}, was {pinned}"
+                rows.append((now, finding.found, str(finding.statement.expect), name, finding.statement.whole))
+    print(Table(rows, ("verdict", "measured", "expected", "experiment", "statement"), align="lllll"))
+    for kind in sorted(kept | moved):
+        print(f"{kind}: {kept[kind]} of {kept[kind] + moved[kind]} verdicts as pinned")
+    left = len(wanted) - len(results) - len(failures)
+    if left:
+        print(f"{_count(left, 'experiment')} not judged: {'their results are' if left > 1 else 'its result is'} not fresh")
+    for name, text in failures.items():
+        print(f"\n{name} failed:\n{text}", file=sys.stderr)
+    return int(bool(failures or moved))
 
 
 # ---------------------------------------------------------------------------------------- names

@@ -3,7 +3,7 @@
 import math
 import operator
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 __all__ = ["Sample", "each", "number", "plus_minus", "t_quantile"]
 
@@ -20,6 +20,8 @@ class Sample:
         values: one number per seed; NaN where a run gave none.
         seeds: the seeds, in the order of the values; 0, 1, 2, ... unless given.
         limits: what the quantity cannot leave (a share: 0 and 1); the interval ends there.
+        doubt: why nothing may be concluded from it, such as an arm that is not trained; whatever is reckoned
+            with it inherits the doubt.
 
     Raises:
         ValueError: if values and seeds differ in number, or a value lies outside the limits.
@@ -36,6 +38,7 @@ class Sample:
     values: tuple[float, ...]
     seeds: tuple[int, ...] = ()
     limits: tuple[float, float] = (-math.inf, math.inf)
+    doubt: str = ""
 
     def __post_init__(self) -> None:
         values = tuple(float(value) for value in self.values)
@@ -87,7 +90,7 @@ class Sample:
         >>> Sample((1.0, 1.0, 0.97)).interval()[1] > 1, Sample((1.0, 1.0, 0.97)).bounded(0, 1).interval()[1]
         (True, 1.0)
         """
-        return Sample(self.values, self.seeds, (low, high))
+        return replace(self, limits=(low, high))
 
     def _with(self, other: "Sample | float", operation: Callable[[float, float], float]) -> "Sample":
         """Seed by seed; sums, products and shares of a number have their extremes at corners."""
@@ -96,7 +99,7 @@ class Sample:
         limits = (-math.inf, math.inf)
         if not any(map(math.isnan, corners)):  # of infinite limits, as in infinity minus infinity
             limits = (min(corners), max(corners))
-        return Sample(each(operation, self, other).values, self.seeds, limits)
+        return replace(each(operation, self, other), limits=limits)
 
     def _constant(self, value: float) -> "Sample":
         return Sample((float(value),) * len(self), self.seeds, (value, value))
@@ -163,7 +166,8 @@ def each(function: Callable[..., float], *samples: Sample) -> Sample:
         found = " and ".join(map(str, sorted(seeds))) or "no sample"
         raise ValueError(f"samples of different seeds cannot be paired: {found}")
     rows = zip(*(sample.values for sample in samples), strict=True)
-    return Sample(tuple(function(*row) for row in rows), samples[0].seeds)
+    doubts = dict.fromkeys(sample.doubt for sample in samples if sample.doubt)
+    return Sample(tuple(function(*row) for row in rows), samples[0].seeds, doubt="; ".join(doubts))
 
 
 def t_quantile(confidence: float, freedom: int) -> float:
