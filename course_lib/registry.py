@@ -39,7 +39,7 @@ _TAKEN_BY = {
 
 @dataclass(frozen=True)
 class Paper:
-    """One row of ``papers.toml``."""
+    """One row of ``papers.toml``; authors, aliases and their repository stand there once it is built."""
 
     index: int
     id: str
@@ -50,6 +50,9 @@ class Paper:
     role: str
     kind: str
     confidence: str
+    authors: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    code: str = ""
 
     @property
     def url(self) -> str:
@@ -167,7 +170,11 @@ def papers() -> dict[str, Paper]:
     >>> papers()["layer-normalization"].year
     2016
     """
-    return {row["id"]: Paper(**row) for row in _table("papers.toml", "paper")}
+    lists = ("authors", "aliases")
+    return {
+        row["id"]: Paper(**row | {name: tuple(row[name]) for name in lists if name in row})
+        for row in _table("papers.toml", "paper")
+    }
 
 
 @cache

@@ -25,14 +25,18 @@ def test_layers_are_registered():
     assert "LayerNorm" in LAYERS
 
 
+# The guard of the tests, or that of the notebooks in a process that runs both.
+OFFLINE = r"tests work offline|runs without network"
+
+
 @pytest.mark.parametrize("host", ["192.0.2.1", "2001:db8::1", "example.org"])
 def test_no_test_reaches_another_host(host):
-    with pytest.raises(RuntimeError, match="tests work offline"):
+    with pytest.raises((RuntimeError, OSError), match=OFFLINE):
         socket.create_connection((host, 80), timeout=0.1)
 
 
 def test_no_socket_connects_to_another_host():
-    with socket.socket() as client, pytest.raises(RuntimeError, match=r"192\.0\.2\.1"):
+    with socket.socket() as client, pytest.raises((RuntimeError, OSError), match=OFFLINE):
         client.connect_ex(("192.0.2.1", 80))
 
 

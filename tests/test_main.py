@@ -103,7 +103,7 @@ def test_show_has_signature_description_papers_chapter_tests_and_traits(said):
     _, output, _ = said("show", "LayerNorm")
     lines = output.splitlines()
     assert lines[0] == "from course_lib.layers.norm import LayerNorm"
-    assert lines[2] == "LayerNorm(dim: int, *, eps: float = 1e-05, weight: bool = True, bias: bool = True)"
+    assert lines[2:6] == ["LayerNorm(", "    dim: int,", "    eps: float = 1e-05,", "    *,"]
     assert "Args:" in lines
     assert "  Layer Normalization (2016)" in lines
     assert "  https://arxiv.org/abs/1607.06450" in lines
@@ -118,7 +118,7 @@ def test_show_has_signature_description_papers_chapter_tests_and_traits(said):
         ("KVCache", "course_lib.layers.attention"),
         ("fit", "course_lib.training.loop"),
         ("CYCLE", "course_lib.classroom.style"),
-        ("ClaimDrift", "course_lib.classroom.claims"),
+        ("ClaimDrift", "course_lib.measure.claims"),
     ],
 )
 def test_show_has_what_is_not_registered_too(said, name, module):
@@ -173,7 +173,7 @@ def test_show_breaks_a_long_signature_into_one_argument_per_line(said):
 
 def test_show_prints_default_classes_by_name(said):
     _, output, _ = said("show", "TransformerBlock")
-    assert "    norm_layer: Callable[[int], Module] = LayerNorm," in output.splitlines()
+    assert "    norm_layer: Callable[..., Module] = LayerNorm," in output.splitlines()
 
 
 def test_papers_tells_built_from_planned(said):

@@ -126,7 +126,9 @@ def check(contents: Contents, files: set[str]) -> None:
     """
     there = {name.rsplit(".", 1)[0] for name in files if name.endswith((".md", ".ipynb"))}
     missing = [page for page in contents.pages if page not in there]
-    hidden = {page for page in there if not page.startswith(("_", "catalogue/"))} - set(contents.pages)
+    hidden = {page for page in there if not page.startswith(("_", "catalogue/", "papers/"))} - set(
+        contents.pages
+    )
     problems = [f"_toc.yml names {page}, which does not exist" for page in missing]
     problems += [f"{page} is in no part of _toc.yml" for page in sorted(hidden)]
     if problems:

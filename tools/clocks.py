@@ -10,6 +10,7 @@ from collections.abc import Iterable
 import api
 from api import escape
 from contents import Contents
+from table import facet, filterable, table
 
 from course_lib import registry
 from course_lib.classroom import growth
@@ -62,7 +63,7 @@ def bench_page() -> str:
             "*Kept* are the bytes that the forward pass stores for the backward pass, *peak* the most that",
             "torch gave out at once in both.",
             "",
-            _filterable("bench-races", Table(_races(measured), head).markdown),
+            filterable("bench-races", table(head, _races(measured)), "sortable"),
             "",
         ]
     if any(store.case_state(case, entry) == "stale" for _, case, entry in measured):
@@ -74,10 +75,6 @@ def bench_page() -> str:
 
 def _entry(chapter: str, case: Case) -> dict | None:
     return store.load(chapter).get("cases", {}).get(case.name)
-
-
-def _filterable(name: str, content: str) -> str:
-    return f":::{{div}} filterable sortable\n:name: {name}\n\n{content}\n:::\n"
 
 
 def _places(entries: Iterable[dict]) -> list[str]:
@@ -191,16 +188,16 @@ def which_layer(contents: Contents) -> str:
         return "\n".join([*lines, "No chapter has put its layers side by side yet.", ""])
     head = [
         "Layer",
-        _facet("Input", "choice"),
-        _facet("Parameters", "most"),
-        _facet("Operations", "most"),
-        _facet("Forward", "most"),
+        facet("Input", "choice"),
+        facet("Parameters", "most"),
+        facet("Operations", "most"),
+        facet("Forward", "most"),
         "With backward",
-        _facet("Accuracy, %", "least"),
-        _facet("Properties", "choice"),
+        facet("Accuracy, %", "least"),
+        facet("Properties", "choice"),
     ]
     lines += [
-        _filterable("layer-table", Table(map(_layer_row, found), head).markdown),
+        filterable("layer-table", table(head, map(_layer_row, found)), "sortable"),
         "",
         "- **Parameters** are what training changes, **operations** what one example takes: multiply-adds",
         "  of matrix products, convolutions and Fourier transforms, and one for each element of all else.",
@@ -216,10 +213,6 @@ def which_layer(contents: Contents) -> str:
     if any("stale" in (row.timed, row.trained) for row in found):
         lines += [f"{OLD}: the code has changed since this was measured.", ""]
     return "\n".join(lines)
-
-
-def _facet(title: str, kind: str) -> str:
-    return f'<span data-facet="{kind}">{title}</span>'
 
 
 def _layer_row(row: Row) -> list[str]:

@@ -29,19 +29,29 @@ PARTS = {
 
 @dataclass(frozen=True)
 class Tried:
-    """A claim as an executed notebook reports it, and the page that made it."""
+    """A claim, question or identity as an executed notebook reports it, and the page that made it."""
 
     page: str
     data: dict[str, Any]
 
     @property
     def paper(self) -> str:
-        """Id of the paper that claims it."""
+        """Id of its paper; empty for an identity of none."""
         return self.data["paper"]
 
     @property
+    def kind(self) -> str:
+        """``paper``, ``question`` or ``identity``."""
+        return self.data["kind"]
+
+    @property
+    def headline(self) -> bool:
+        """Whether it is the headline claim of its paper."""
+        return self.data["headline"]
+
+    @property
     def verdict(self) -> str:
-        """``reproduced``, ``not reproduced`` or ``inconclusive``."""
+        """What was found, in the words of its kind: ``reproduced``, ``open``, ``holds``."""
         return self.data["verdict"]
 
 
@@ -88,13 +98,17 @@ class Contents:
 
     @cached_property
     def claims(self) -> list[Tried]:
-        """Every claim of every page, in the order of the course."""
+        """Every statement of every page, in the order of the course."""
         found = []
         for page in self.pages:
             path = self.root / "build/notebooks" / f"{page}.ipynb"
             if path.exists() and not page.startswith(("exercises/", "solutions/")):
                 found += [Tried(page, data) for data in collect(json.loads(path.read_text("utf-8")))]
         return found
+
+    def claims_of(self, paper: registry.Paper) -> list[Tried]:
+        """Every statement on a paper."""
+        return [tried for tried in self.claims if tried.paper == paper.id]
 
     def is_built(self, paper: registry.Paper) -> bool:
         """Whether there is code for the paper and a page that teaches it."""

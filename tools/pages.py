@@ -1,22 +1,21 @@
-"""The generated pages: paper index, catalogue, claims ledger, notation, map of the parts, measurements.
+"""The generated pages: papers, catalogue, ledger, notation, map of the parts, measurements.
 
 Everything is read from the registry and from the executed notebooks, nothing is typed by hand, and equal
 contents give equal text. ``generate`` returns the files of the site by path.
 """
 
 import importlib
-import json
 import re
-from collections import Counter
-from collections.abc import Iterable
 from dataclasses import asdict
 
 import api
+import ledger
+import papers
 from api import escape
-from contents import PARTS, Contents, Tried
+from contents import PARTS, Contents
+from table import filterable, table
 
 from course_lib import registry
-from course_lib.tables import Table
 
 try:
     import tomllib
@@ -24,8 +23,6 @@ except ModuleNotFoundError:  # Python 3.10
     import tomli as tomllib
 
 __all__ = ["generate"]
-
-VERDICTS = {"reproduced": "✓", "not reproduced": "✗", "inconclusive": "?"}
 
 # What belongs to no chapter: page -> title and modules.
 TOOLS = {
@@ -48,6 +45,7 @@ TOOLS = {
             "course_lib.training.validation",
             "course_lib.data",
             "course_lib.measure",
+            "course_lib.measure.claims",
             "course_lib.counting",
             "course_lib.registry",
         ],
@@ -58,14 +56,18 @@ TOOLS = {
 def generate(contents: Contents) -> dict[str, str]:
     """Path of each generated file, relative to the site's source, and its text."""
     files = {
-        "papers.md": paper_index(contents),
+        "papers.md": papers.index(contents),
         "catalogue.md": catalogue(contents),
-        "claims.md": ledger(contents),
+        "claims.md": ledger.ledger(contents),
         "notation.md": notation(contents),
         "_generated/map.md": course_map(contents),
         "_generated/numbers.md": numbers(contents),
-        "_extra/claims.json": claims_json(contents),
+        "_extra/claims.json": ledger.claims_json(contents),
+        "_extra/claims.csv": ledger.claims_csv(contents),
+        "_extra/papers.csv": papers.papers_csv(contents),
+        "_extra/papers.bib": papers.all_bibtex(),
     }
+    files |= {f"{papers.page_name(p)}.md": papers.page(contents, p) for p in contents.built}
     if {"bench", "which_layer"} & set(contents.pages):
         import clocks  # only here: it loads the bench, which a course of other layers need not have
 
@@ -75,49 +77,6 @@ def generate(contents: Contents) -> dict[str, str]:
     for page, (title, modules) in _existing_tools(contents).items():
         files[f"{page}.md"] = api.module_page(contents, page, title, modules)
     return files
-
-
-def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A Markdown table; cells must not hold line breaks."""
-    return Table(map(list, rows), head).markdown
-
-
-def filterable(name: str, content: str) -> str:
-    """A block that ``filter.js`` gives a filter box; without JavaScript it is simply all there."""
-    return f":::{{div}} filterable\n:name: {name}\n\n{content}\n:::\n"
-
-
-def paper_index(contents: Contents) -> str:
-    """All papers with their chapter, objects and claims."""
-    claims: dict[str, list[Tried]] = {}
-    for tried in contents.claims:
-        claims.setdefault(tried.paper, []).append(tried)
-    rows = []
-    for paper in sorted(registry.papers().values(), key=lambda p: (p.title.lower(), p.id)):
-        title = f'<span id="{paper.id}"></span>[{escape(paper.title)}]({paper.url})'
-        objects = ", ".join(api.link(e.obj) for e in contents.entries_of_paper[paper.id])
-        tried = "<br>".join(_claim_in_index(t) for t in claims.get(paper.id, []))
-        state = tried or ("built" if contents.is_built(paper) else "planned")
-        rows.append([title, str(paper.year), _chapter(contents, paper.chapter), objects, state])
-    count = f"{len(contents.built)} of {len(rows)} papers are built"
-    lines = [
-        "# The papers",
-        "",
-        f"{count}; the others are planned. A row leads from the paper to its chapter, to the code and to",
-        "what came out when its claims were tried. Words narrow the list: `2024 attention`, `reproduced`.",
-        "",
-        filterable("paper-table", table(["Paper", "Year", "Chapter", "Objects", "Claims, tried"], rows)),
-    ]
-    return "\n".join(lines)
-
-
-def _claim_in_index(tried: Tried) -> str:
-    return f"{_verdict(tried.verdict)} {escape(tried.data['text'])}"
-
-
-def _verdict(verdict: str) -> str:
-    name = verdict.replace(" ", "-")
-    return f'<span class="verdict verdict-{name}">{VERDICTS[verdict]} {verdict}</span>'
 
 
 def _chapter(contents: Contents, name: str) -> str:
@@ -174,50 +133,6 @@ def _catalogue_row(contents: Contents, entry: registry.Entry) -> list[str]:
     return [api.link(entry.obj), summary, _chapter(contents, entry.chapter), papers, holding]
 
 
-def ledger(contents: Contents) -> str:
-    """Every claim of the course with its verdict, first the totals."""
-    counts = Counter(tried.verdict for tried in contents.claims)
-    totals = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS)
-    rows = [
-        [
-            _verdict(tried.verdict),
-            escape(tried.data["text"]),
-            escape(tried.data["found"]),
-            escape(tried.data["expect"]),
-            api.paper_link(tried.paper, registry.paper(tried.paper).title, page="claims"),
-            _page(tried.page),
-        ]
-        for tried in contents.claims
-    ]
-    head = ["Verdict", "Claim", "Measured", "Expected", "Paper", "Page"]
-    lines = [
-        "# The claims, tried",
-        "",
-        f"**{len(rows)} claims: {totals}.**",
-        "",
-        "Each is the claim of a paper, tried at a size that a laptop computes in seconds. *Not reproduced*",
-        "says that it did not show at this size, no more; *inconclusive* that the seeds disagree. Numbers",
-        "after ± are the spread over seeds. Verdicts are pinned: a build in which one of them changes fails.",
-        "The same list as data: <a href='claims.json'>claims.json</a>.",
-        "",
-        filterable("claim-table", table(head, rows)) if rows else "No chapter has made a claim yet.",
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def _page(page: str) -> str:
-    chapter = registry.chapters().get(page)
-    return f"[{escape(chapter.title)}](/{page})" if chapter else f"{{doc}}`/{page}`"
-
-
-def claims_json(contents: Contents) -> str:
-    """The ledger as data."""
-    rows = [{"page": tried.page, **tried.data} for tried in contents.claims]
-    counts = Counter(tried.verdict for tried in contents.claims)
-    return json.dumps({"counts": {v: counts[v] for v in VERDICTS}, "claims": rows}, indent=1) + "\n"
-
-
 def notation(contents: Contents) -> str:
     """The letter legend, and what single chapters say of their own letters."""
     legend = tomllib.loads((contents.root / "tools/notation.toml").read_text("utf-8"))
@@ -258,14 +173,14 @@ def _letters(chapter: str) -> str:
 
 def numbers(contents: Contents) -> str:
     """One honest sentence on how far the course is."""
-    counts = Counter(tried.verdict for tried in contents.claims)
+    found = ledger.counts(contents)
     chapters = f"{len(contents.finished)} of {len(registry.chapters())} chapters"
-    papers = f"{len(contents.built)} of {len(registry.papers())} papers"
+    built = f"{len(contents.built)} of {len(registry.papers())} papers"
     objects = f"{len(contents.entries)} layers and methods"
-    tried = f"{len(contents.claims)} claims tried"
-    verdicts = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS)
-    links = f"[{papers}](/papers), [{objects}](/catalogue), [{tried}](/claims)"
-    return f"Today: {chapters}, {links}{f' ({verdicts})' if contents.claims else ''}.\n"
+    links = f"[{built}](/papers), [{objects}](/catalogue)"
+    tried = sum(found["headline"].values())
+    by_headline = f"; headline claims [tried](/claims): {ledger.totals(found['headline'])}" if tried else ""
+    return f"Today: {chapters}, {links}{by_headline}.\n"
 
 
 def course_map(contents: Contents) -> str:

@@ -58,7 +58,7 @@ def show_claims(*sources: Callable | Statement | Iterable[Statement]) -> None:
 
     >>> from course_lib.measure import at_most, paper_claim
     >>> row = paper_claim(
-    ...     "ignores the batch", where="abstract", paper="layer-normalization", value=2.4e-07, expect=at_most(1e-6)
+    ...     "ignores the batch", where="abstract", paper="peri-ln", value=2.4e-07, expect=at_most(1e-6)
     ... )
     >>> show_claims(row)
     claim              verdict       measured  expected      said in
@@ -101,9 +101,11 @@ def identities(
         paper(paper_id)
     shown, data, broken = [], [], []
     for text, value, expect in rows:
-        finding = find(Statement("identity", text, value, expect, "holds", paper_id or "", of=""))
-        held = expect.holds(finding.measured) if not isinstance(finding.measured, Sample) else all(
-            map(expect.holds, finding.measured)
+        finding = find(Statement("identity", text, value, expect, "holds", None), paper=paper_id or "")
+        held = (
+            expect.holds(finding.measured)
+            if not isinstance(finding.measured, Sample)
+            else all(map(expect.holds, finding.measured))
         )
         shown.append([_anchored(finding), finding.found, str(expect)])
         data.append({**finding.data, "verdict": "holds" if held else "does not hold"})
@@ -114,7 +116,9 @@ def identities(
         raise ClaimDrift("does not hold\n  " + "\n  ".join(broken))
 
 
-def claim(paper_id: str, text: str, *, measured: Any, expect: Expectation, verdict: str = "reproduced") -> None:
+def claim(
+    paper_id: str, text: str, *, measured: Any, expect: Expectation, verdict: str = "reproduced"
+) -> None:
     """One claim of the first form, until its page is written in the second."""
     show_claims(Statement("paper", text, number_or_sample(measured), expect, verdict, paper_id, where="?"))
 
@@ -149,10 +153,8 @@ def _anchored(finding: Finding) -> Displayed:
     """The statement, with the name by which a link finds its row."""
     text = html.escape(finding.statement.whole)
     name = html.escape(finding.id)
-    return Displayed(
-        f'<span id="{name}">{text}</span> <a class="claim-link" href="#{name}" aria-label="link to this row">#</a>',
-        finding.statement.whole,
-    )
+    link = f'<a class="claim-link" href="#{name}" aria-label="link to this row">#</a>'
+    return Displayed(f'<span id="{name}">{text}</span> {link}', finding.statement.whole)
 
 
 def _verdict(finding: Finding) -> Displayed:

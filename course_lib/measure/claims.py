@@ -293,7 +293,7 @@ class Finding:
     def id(self) -> str:
         """The name of the row in links: the paper and the first words of the statement."""
         words = re.findall(r"[a-z0-9]+", self.statement.whole.lower())
-        return f"{self.paper}.{'-'.join(words[:12])}"
+        return f"{self.paper or 'course'}.{'-'.join(words[:12])}"
 
     @property
     def found(self) -> str:

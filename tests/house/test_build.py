@@ -48,8 +48,18 @@ def test_the_site_holds_pages_index_and_ledger(built):
     assert "double(x: int) → int" in catalogue
     assert "Twice the number" in catalogue
     ledger = json.loads((html / "claims.json").read_text("utf-8"))
-    assert ledger["counts"] == {"reproduced": 1, "not reproduced": 0, "inconclusive": 0}
-    assert ledger["claims"][0]["page"] == "layers/toy"
+    assert ledger["counts"]["headline"] == ledger["counts"]["paper"]
+    assert ledger["counts"]["paper"]["reproduced"] == ledger["counts"]["identity"]["holds"] == 1
+    assert ledger["statements"][0]["page"] == "layers/toy"
+    assert (
+        (html / "claims.csv")
+        .read_text("utf-8")
+        .splitlines()[1]
+        .startswith("toy-paper.doubling-makes-larger,paper")
+    )
+    page = (html / "papers/1234.56789.html").read_text("utf-8")
+    assert "doubling makes larger" in page
+    assert "archivePrefix = {arXiv}" in unescape(re.sub(r"<[^>]+>", "", page))
     papers = (html / "papers.html").read_text("utf-8")
     assert "All about $toys$ | and _more_" in papers
     assert "1 of 2 papers are built" in papers

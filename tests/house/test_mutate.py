@@ -72,8 +72,8 @@ def test_a_mutant_differs_from_the_source_in_one_place_only():
         ("layers/norm", "tests/layers/test_norm.py"),
         ("measure/hashing", "tests/measure/test_hashing.py"),
         ("registry", "tests/test_registry.py"),
-        ("classroom", "tests/classroom/layers_for_checks.py"),
-        ("compare/table", "tests/compare/test_clock.py"),
+        ("classroom", "tests/classroom/faulty_layers.py"),
+        ("compare/table", "tests/compare/conftest.py"),
     ],
 )
 def test_machinery_has_its_tests_too(place, first):

@@ -1,17 +1,24 @@
 """The generated pages: complete, deterministic, and true when there is nothing yet."""
 
 import ast
+import csv
+import dataclasses
 import json
 import re
 
 import pytest
 
+from course_lib.measure import at_least, paper_claim
+from course_lib.measure.claims import find
 from course_lib.registry import chapters, papers, public_names
 from tests.house.tree import ROOT, assert_none, files, parse
 from tools.api import api_page, escape, link_names, plain
 from tools.assemble import ContentsError, check, follow_links, insert_below_title, navigation, write
 from tools.contents import PARTS, Contents, Tried
-from tools.pages import claims_json, course_map, generate, ledger, numbers, paper_index, tomllib
+from tools.ledger import claims_csv, claims_json, ledger
+from tools.pages import course_map, generate, numbers, tomllib
+from tools.papers import bibtex, page, papers_csv
+from tools.papers import index as paper_index
 
 PAGES = [
     {
@@ -29,10 +36,11 @@ def contents(pages: list | None = None, claims: list[Tried] = ()) -> Contents:
     return made
 
 
-def tried(verdict: str, text: str = "grows") -> Tried:
-    """A claim of peri-ln as a notebook reports it."""
-    data = {"paper": "peri-ln", "text": text, "found": "2 ± 0.1", "expect": "at least 1", "verdict": verdict}
-    return Tried("layers/norm", data)
+def tried(verdict: str, text: str = "grows", kind: str = "paper", **fields) -> Tried:
+    """A statement on peri-ln as a notebook reports it."""
+    said = paper_claim(text, where="Table 2", paper="peri-ln", value=[1.9, 2.1], expect=at_least(0.0))
+    data = find(said).data | {"kind": kind, "verdict": verdict, "found": "2 ± 0.1", "expect": "at least 1"}
+    return Tried("layers/norm", data | fields)
 
 
 def rows(page: str) -> list[str]:
@@ -46,6 +54,7 @@ def test_every_paper_has_its_row():
     for paper in papers().values():
         (row,) = [row for row in found if f'<span id="{paper.id}"></span>' in row]
         assert paper.url in row
+        assert f"[{paper.arxiv}](" in row
         assert str(paper.year) in row
 
 
@@ -64,25 +73,95 @@ def test_a_paper_is_built_when_its_chapter_is_there_and_planned_before():
 
 def test_without_claims_the_pages_say_so():
     made = contents()
-    assert "0 claims" in ledger(made)
+    assert "Claims of papers: 0" in ledger(made)
     assert "No chapter has made a claim yet" in ledger(made)
-    assert json.loads(claims_json(made)) == {
-        "counts": {"reproduced": 0, "not reproduced": 0, "inconclusive": 0},
-        "claims": [],
-    }
-    assert "0 claims tried" in numbers(made)
+    data = json.loads(claims_json(made))
+    assert data["statements"] == []
+    assert {count for kind in data["counts"].values() for count in kind.values()} == {0}
+    assert "headline" not in numbers(made)
 
 
-def test_claims_reach_ledger_index_and_totals():
-    claims = [tried("reproduced"), tried("not reproduced", "wins | always"), tried("inconclusive")]
-    made = contents(PAGES, claims)
-    page = ledger(made)
-    assert "**3 claims: 1 reproduced, 1 not reproduced, 1 inconclusive.**" in page
-    assert len(rows(page)) == 3
-    assert r"wins \| always" in page
-    (row,) = [row for row in rows(paper_index(made)) if 'id="peri-ln"' in row]
-    assert row.count("<br>") == 2
-    assert "3 claims tried" in numbers(made)
+STATEMENTS = [
+    tried("not reproduced", "wins | always", headline=True, scale="tiny"),
+    tried("reproduced"),
+    tried("not tested", "on ImageNet", reason="no ImageNet", found="", expect=""),
+    tried("open", "is it so", kind="question"),
+    tried("holds", "is exact", kind="identity"),
+]
+
+
+def test_kinds_are_counted_apart():
+    made = contents(PAGES, STATEMENTS)
+    text = ledger(made)
+    assert (
+        "**Headline claims of papers: 1. 0 reproduced, 1 not reproduced, 0 inconclusive, 0 not tested.**"
+        in text
+    )
+    assert "1 reproduced, 1 not reproduced, 0 inconclusive, 1 not tested." in text
+    assert "0 as expected, 0 not as expected, 1 open." in text
+    titles = ["Claims of papers: 3", "Questions of ours: 1", "Identities: 1"]
+    assert re.findall(r"^## (.*)$", text, re.MULTILINE) == titles
+    assert r"wins \| always" in text
+    assert "headline claims [tried](/claims): 0 reproduced, 1 not reproduced" in numbers(made)
+
+
+def test_a_row_of_the_index_has_one_verdict_and_what_people_search_for():
+    (row,) = [row for row in rows(paper_index(contents(PAGES, STATEMENTS))) if 'id="peri-ln"' in row]
+    assert row.count("verdict-") == 1
+    assert "not reproduced" in row
+    assert "[2502.02732](https://arxiv.org/abs/2502.02732)" in row
+    assert "](/papers/2502.02732)" in row
+
+
+def test_verdicts_and_pages_have_menus_and_lead_to_their_row():
+    text = ledger(contents(PAGES, STATEMENTS))
+    assert '<span data-facet="choice">Verdict</span>' in text
+    assert '<a href="layers/norm.html#peri-ln.grows">' in text
+
+
+def test_the_ledger_as_data():
+    made = contents(PAGES, STATEMENTS)
+    assert json.loads(claims_json(made))["statements"][0]["arxiv"] == "2502.02732"
+    table = list(csv.DictReader(claims_csv(made).splitlines()))
+    assert [row["verdict"] for row in table] == [t.verdict for t in STATEMENTS]
+    assert table[1]["seeds"] == "0 1"
+    papers_table = {row["id"]: row for row in csv.DictReader(papers_csv(made).splitlines())}
+    assert papers_table["peri-ln"]["headline"] == "not reproduced"
+    assert papers_table["peri-ln"]["page"] == "papers/2502.02732.html"
+    assert papers_table["noprop"]["headline"] == "planned"
+
+
+def test_the_page_of_a_paper_answers_what_one_asks():
+    text = page(contents(PAGES, STATEMENTS), papers()["peri-ln"])
+    for part in (
+        "orphan: true",
+        "(the paper, Table 2)",
+        "not reproduced",
+        "Our scale and theirs: tiny",
+        "](/layers/norm)",
+        "](/exercises/layers/norm)",
+        "`TransformerBlock",
+        "no ImageNet",
+        "## What is exact",
+        "@misc{peri-ln,",
+    ):
+        assert part in text
+    assert "No headline claim has been tried yet" in page(contents(PAGES), papers()["peri-ln"])
+
+
+def test_where_the_authors_code_was_run_its_page_says_which():
+    text = page(contents(PAGES), papers()["slab-prepbn"])
+    assert "](https://github.com/xinghaochen/SLAB/blob/" in text
+
+
+def test_bibtex_keeps_capitals_and_escapes():
+    paper = dataclasses.replace(
+        papers()["peri-ln"], title="50% & more_", authors=("Ada B. See", "Dee E. Eff")
+    )
+    assert bibtex(paper).splitlines()[1:3] == [
+        "  author = {Ada B. See and Dee E. Eff},",
+        r"  title = {{50\% \& more\_}},",
+    ]
 
 
 def test_equal_contents_give_equal_files():

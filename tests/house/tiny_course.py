@@ -32,10 +32,17 @@ CHAPTER = (
 # Toys
 
 ```{code-cell} ipython3
-from course_lib.classroom.claims import at_least, claim
+from course_lib.classroom.claims import identities, show_claims
 from course_lib.layers.toy import double
+from course_lib.measure import at_least, equal, paper_claim
 
-claim("toy-paper", "doubling makes larger", measured=double(3), expect=at_least(3))
+show_claims(
+    paper_claim(
+        "doubling makes larger", where="abstract", headline=True, scale="one number",
+        paper="toy-paper", value=double(3), expect=at_least(3),
+    )
+)
+identities(None, [("twice three", double(3), equal(6))])
 ```
 """
 )
@@ -122,6 +129,7 @@ COPIED = [
     "_config.yml",
     "course_lib/registry.py",
     "course_lib/cache.py",
+    "course_lib/tables.py",
     "course_lib/measure",
     "course_lib/classroom/claims.py",
     "book/_static",

@@ -37,10 +37,15 @@ class _PreNorm(nn.Module):
         return x + self.inside(self.norm(x))
 
 
+def _take(span: ParametricSpan, peer: nn.Module) -> None:
+    """The peer's parameters; the legs of the span stay its own."""
+    span.load_state_dict({"weight": peer.weight.flatten(), "bias": peer.bias}, strict=False)
+
+
 def dense_as_span(width: int) -> Contest:
     """A batch of 16 vectors."""
     ours, peer = ParametricSpan(dense_span(width, width), bias=bias_span(width)), nn.Linear(width, width)
-    ours.load_state_dict({"weight": peer.weight.flatten(), "bias": peer.bias})
+    _take(ours, peer)
     return Contest(ours, {"torch.nn.Linear": peer}, (torch.randn(16, width),))
 
 
@@ -48,7 +53,7 @@ def convolution_as_span(length: int) -> Contest:
     """A batch of 16 signals, four kernels of five places."""
     peer = nn.Conv1d(1, 4, 5, padding=2)
     ours = ParametricSpan(conv1d_span(length, 1, 4, 5, padding=2), bias=bias_span(4 * length, length))
-    ours.load_state_dict({"weight": peer.weight.flatten(), "bias": peer.bias})
+    _take(ours, peer)
     return Contest(ours, {"torch.nn.Conv1d": _Flat(peer)}, (torch.randn(16, length),))
 
 

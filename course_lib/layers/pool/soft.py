@@ -1,5 +1,6 @@
 """A mean that the values weigh themselves, and what any pooling loses on the way down and back."""
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -73,10 +74,11 @@ def soft_pool2d(
     if stride != kernel_size:
         windows = x.unfold(2, kernel_size, stride).unfold(3, kernel_size, stride).flatten(-2)
         return ((beta * windows).softmax(-1) * windows).sum(-1)
-    x = x[..., : x.shape[2] // stride * stride, : x.shape[3] // stride * stride]
     scores = beta * x  # windows that do not overlap: subtract each one's maximum, then two average poolings
     peak = F.max_pool2d(scores.detach(), stride)
     peak = peak.repeat_interleave(stride, dim=2).repeat_interleave(stride, dim=3)
+    left_out = (0, x.shape[3] - peak.shape[3], 0, x.shape[2] - peak.shape[2])
+    peak = F.pad(peak, left_out, value=math.inf)  # weight 0 for the rows and columns of no window
     weights = (scores - peak).exp()
     return F.avg_pool2d(weights * x, stride) / F.avg_pool2d(weights, stride)
 
