@@ -3,6 +3,7 @@
 Files whose content is the same keep their date, so that Sphinx reads only what changed.
 """
 
+import ast
 import json
 import os
 import re
@@ -21,6 +22,12 @@ from course_lib import registry
 
 SOURCE = Path("build/source")
 LINK = re.compile(r"\]\((?!\w+:|[/#])(?P<path>[^)\s#]+\.md)(?P<anchor>#[^)\s]*)?\)")
+
+
+SHOWING = {
+    *("identities", "measured", "papers_table", "predict", "show_claims", "show_source"),
+    *("side_by_side_table", "table"),
+}
 
 
 class ContentsError(Exception):
@@ -57,9 +64,35 @@ def notebook_page(name: str, path: Path, contents: Contents, pages: dict[str, st
     if line := navigation(name.removesuffix(".ipynb"), contents):
         insert_below_title(notebook, line)
     for cell in notebook["cells"]:
+        if cell["cell_type"] == "code" and only_shows("".join(cell["source"])):
+            cell["metadata"]["tags"] = [*cell["metadata"].get("tags", []), "remove-input"]
         if cell["cell_type"] == "markdown":
             cell["source"] = follow_links("".join(cell["source"]), name, pages)
     return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+
+
+def only_shows(code: str) -> bool:
+    """Whether a cell has nothing to read: it only calls what shows something, whose output stands there.
+
+    ``result = measured(experiment)`` and a last line with a name belong to it.
+    """
+    try:
+        lines = ast.parse(code).body
+    except SyntaxError:  # a line for IPython
+        return False
+
+    def shows(line: ast.stmt) -> bool:
+        if isinstance(line, ast.Assign):
+            return _called(line.value) == "measured"
+        return isinstance(line, ast.Expr) and (
+            isinstance(line.value, ast.Name) or _called(line.value) in SHOWING
+        )
+
+    return bool(lines) and all(map(shows, lines))
+
+
+def _called(node: ast.expr) -> str:
+    return getattr(node.func, "id", "") if isinstance(node, ast.Call) else ""
 
 
 def follow_links(text: str, name: str, pages: dict[str, str]) -> str:

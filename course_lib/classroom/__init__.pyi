@@ -8,10 +8,12 @@ from .claims import equal as equal
 from .claims import identities as identities
 from .claims import near as near
 from .claims import show_claims as show_claims
+from .drawing import drawing as drawing
 from .exercises import check as check
 from .exercises import mistake as mistake
 from .exponents import growth as growth
 from .papers import papers_table as papers_table
+from .predict import predict as predict
 from .side_by_side import side_by_side_table as side_by_side_table
 from .sliders import explore as explore
 from .source import show_source as show_source

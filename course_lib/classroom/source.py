@@ -4,6 +4,7 @@ import ast
 import functools
 import html
 import inspect
+import re
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ with needs("book"):
 
 from course_lib.tables import Displayed
 
-# Registration says where a paper is implemented, not how: the reader of the code does not need it.
-_REGISTRATION = {"implements"}
+# Registration says where a paper is implemented, not how: the reader of the code does not need it. What an
+# experiment claims stands on the page in its own table.
+_REGISTRATION = {"implements", "experiment"}
 
 # The book's theme colours the Pygments classes itself; elsewhere (JupyterLab) the editor's colours are taken.
 # :where() has no specificity, so that any theme wins.
@@ -39,14 +41,15 @@ _FALLBACK = "<style>{}</style>".format(
 _PLATE = (
     "<style>[data-theme=dark] .cell_output .text_html:has(.course-source)"
     "{background:none!important;color:inherit!important;padding:0!important}"
-    ".course-source .highlight pre{white-space:pre;overflow-x:auto}</style>"
+    ".course-source .highlight pre{white-space:pre-wrap;overflow-wrap:anywhere}</style>"
 )
 
 
 def show_source(*objs: Any, docstring: bool = False) -> None:
     """Show the source of functions, methods or classes, each under its file and line.
 
-    Registration decorators are left out and docstrings cut to one line: the text around says the rest.
+    Registration decorators, checks of arguments and ``extra_repr`` are left out, docstrings cut to one line:
+    the text around says the rest.
 
     Args:
         objs: what to show; an instance stands for its class.
@@ -71,12 +74,13 @@ def show_source(*objs: Any, docstring: bool = False) -> None:
     display(Displayed(f'{_FALLBACK}{_PLATE}<div class="course-source">{page}</div>', plain))
 
 
-def source_of(obj: Any, *, docstring: bool = False) -> str:
+def source_of(obj: Any, *, docstring: bool = False, checks: bool = False) -> str:
     """The source of a function, method or class as text, without registration.
 
     Args:
         obj: what to read; an instance stands for its class.
         docstring: True keeps the whole docstrings.
+        checks: True keeps what only refuses bad arguments, and ``extra_repr``.
 
     Raises:
         ValueError: for something without Python source.
@@ -95,9 +99,38 @@ def source_of(obj: Any, *, docstring: bool = False) -> str:
     ]
     if not docstring:
         cuts += [cut for node in nodes if (cut := _docstring_cut(node, lines))]
+    if not checks:
+        cuts += [cut for node in nodes for cut in _checks(node)]
     for first, last, instead in sorted(cuts, reverse=True):
         lines[first - 1 : last] = instead
-    return "\n".join(lines)
+    return re.sub(r"\n(\s*\n){2,}", "\n\n", "\n".join(lines)).rstrip("\n")
+
+
+def _checks(node: ast.AST) -> list[tuple[int, int, list[str]]]:
+    """Statements that only refuse bad arguments, and ``extra_repr``, unless nothing would be left."""
+    if not isinstance(node, ast.FunctionDef | ast.ClassDef):
+        return []
+    refusing = [child for child in node.body if _only_refuses(child)]
+    documented = ast.get_docstring(node) is not None
+    if len(refusing) + documented >= len(node.body):
+        return []
+    return [(_first_line(child), child.end_lineno or child.lineno, []) for child in refusing]
+
+
+def _only_refuses(node: ast.stmt) -> bool:
+    if isinstance(node, ast.FunctionDef):
+        return node.name == "extra_repr"
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+        return _decorator_name(node.value).startswith(("require_", "_require_"))
+    if isinstance(node, ast.For):
+        return all(map(_only_refuses, node.body))
+    if isinstance(node, ast.Assign):  # the name for their messages
+        return ast.unparse(node) == "name = type(self).__name__"
+    return isinstance(node, ast.If) and not node.orelse and all(isinstance(s, ast.Raise) for s in node.body)
+
+
+def _first_line(node: ast.stmt) -> int:
+    return min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ()))])
 
 
 def _definition(obj: Any) -> Any:

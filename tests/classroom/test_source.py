@@ -109,6 +109,65 @@ def test_registration_and_all_but_the_first_line_of_docstrings_are_cut(monkeypat
     assert source_of(LayerNorm) == SHOWN
 
 
+CHECKED = '''
+class Layer:
+    """Doubles."""
+
+    def __init__(self, dim):
+        """Widths."""
+        name = type(self).__name__
+        require_positive(name, dim=dim)
+        if dim > 9:
+            raise ValueError("too wide")
+        for value in (dim,):
+            if value < 1:
+                raise ValueError("too narrow")
+        self.dim = dim
+
+    def forward(self, x):
+        require_real(x)
+        if x is None:
+            return 0
+        return 2 * x
+
+    def refuse(self):
+        """Only this."""
+        require_real(self)
+
+    @property
+    def size(self):
+        return self.dim
+
+    def extra_repr(self):
+        return "2"
+'''
+UNCHECKED = '''class Layer:
+    """Doubles."""
+
+    def __init__(self, dim):
+        """Widths."""
+        self.dim = dim
+
+    def forward(self, x):
+        if x is None:
+            return 0
+        return 2 * x
+
+    def refuse(self):
+        """Only this."""
+        require_real(self)
+
+    @property
+    def size(self):
+        return self.dim'''
+
+
+def test_checks_of_arguments_are_left_out_unless_they_are_all_there_is(monkeypatch):
+    monkeypatch.setattr(inspect, "getsourcelines", lambda _: (CHECKED.splitlines(True)[1:], 1))
+    assert source_of(LayerNorm) == UNCHECKED
+    assert source_of(LayerNorm, checks=True) == CHECKED.strip()
+
+
 def test_whole_docstrings_on_request():
     assert source_of(Chapter, docstring=True) == inspect.getsource(Chapter).rstrip()
     assert "Args:" in source_of(LayerNorm, docstring=True)
@@ -118,7 +177,7 @@ def test_whole_docstrings_on_request():
 @pytest.mark.parametrize("name", sorted(entries()))
 def test_everything_registered_can_be_shown_and_is_the_code_that_runs(name):
     obj = entries()[name].obj
-    text = source_of(obj)
+    text = source_of(obj, checks=True)
     assert "@implements" not in text
 
     def skeleton(code: str) -> str:

@@ -13,7 +13,15 @@ from course_lib.measure.claims import find
 from course_lib.registry import chapters, papers, public_names
 from tests.house.tree import ROOT, assert_none, files, parse
 from tools.api import api_page, escape, link_names, plain
-from tools.assemble import ContentsError, check, follow_links, insert_below_title, navigation, write
+from tools.assemble import (
+    ContentsError,
+    check,
+    follow_links,
+    insert_below_title,
+    navigation,
+    only_shows,
+    write,
+)
 from tools.contents import PARTS, Contents, Tried
 from tools.ledger import claims_csv, claims_json, ledger
 from tools.pages import course_map, generate, numbers, tomllib
@@ -212,6 +220,22 @@ def test_pages_lead_to_exercises_and_from_there_to_solutions():
     notebook = {"cells": [{"cell_type": "markdown", "source": "intro\n\n# Title\n\ntext"}]}
     insert_below_title(notebook, "HERE")
     assert notebook["cells"][0]["source"] == "intro\n\n# Title\n\nHERE\n\n\ntext"
+
+
+@pytest.mark.parametrize(
+    ("code", "hidden"),
+    [
+        ("show_source(norm.LayerNorm)", True),
+        ("show_claims(experiments.growth)\nidentities('peri-ln', [('two', 1 + 1, equal(2))])", True),
+        ("runs = measured(experiments.growth)\nruns", True),
+        ("x = 3\nshow_claims(x)", False),
+        ("print(1)", False),
+        ("%matplotlib inline", False),
+        ("# a remark", False),
+    ],
+)
+def test_cells_that_only_show_something_have_no_code_to_read(code, hidden):
+    assert only_shows(code) == hidden
 
 
 @pytest.mark.parametrize(
