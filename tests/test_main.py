@@ -14,7 +14,7 @@ from course_lib.__main__ import WIDTH, main
 ROOT = Path(registry.__file__).resolve().parents[1]
 
 # What the extras of pyproject.toml bring and the library alone must do without.
-EXTRAS = ("matplotlib", "IPython", "ipywidgets", "jupytext", "nbclient", "networkx", "pytest", "beartype")
+EXTRAS = ("matplotlib", "IPython", "jupytext", "nbclient", "networkx", "pytest", "beartype")
 
 
 AS_MODULE = "import runpy; runpy.run_module('course_lib', run_name='__main__', alter_sys=True)"

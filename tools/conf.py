@@ -53,23 +53,12 @@ if _repository:
 else:
     html_theme_options |= {"repository_url": "", "launch_buttons": {}, "use_repository_button": False}
 
-# Interactive figures need RequireJS and the widgets' own bundle, formulas MathJax. tools/vendor.py has put
-# copies of all three here when the site is to stand alone; else they come from where MyST-NB takes them.
-_stands_alone = (HERE / "_vendor").is_dir()
-if _stands_alone:
+# Formulas need MathJax. tools/vendor.py has put a copy here when the site is to stand alone; else it comes
+# from where Sphinx takes it.
+if (HERE / "_vendor").is_dir():
     html_static_path = [*html_static_path, "_vendor"]
     mathjax_path = "mathjax/tex-mml-chtml.js"
-    nb_ipywidgets_js = {"requirejs/require.js": {}, "html-manager/embed-amd.js": {}}
-    _widgets = 'document.documentElement.dataset.content_root + "_static/html-manager"'
-else:
-    _widgets = '"https://cdn.jsdelivr.net/npm/@jupyter-widgets/html-manager@1.0.15/dist"'
-    nb_ipywidgets_js = {
-        "https://cdnjs.cloudflare.com/ajax/libs/require.js/2.3.4/require.min.js": {
-            "integrity": "sha256-Ae2Vz/4ePdIu6ZyI/5ZGsYnb+m0JlOmKPjt6XZ9JJkA=",
-            "crossorigin": "anonymous",
-        },
-        f"{_widgets[1:-1]}/embed-amd.js": {"crossorigin": "anonymous"},
-    }
+nb_ipywidgets_js = {}
 
 # Sphinx copies style sheets and scripts only when it writes some page, so a change of them must change pages.
 _static = hashlib.sha256()
@@ -84,6 +73,3 @@ def setup(app: Sphinx) -> None:
     app.connect("autodoc-process-docstring", lambda *arguments: link_names(arguments[-1]), priority=900)
     # It numbers sections when all pages are read, so these may be read in parallel; it does not say so.
     app.extensions["sphinx_multitoc_numbering"].parallel_read_safe = True
-    # The bundle looks for its fonts beside itself and asks RequireJS where that is, which does not know.
-    places = f'{{"@jupyter-widgets/html-manager/dist": {_widgets}}}'
-    app.add_js_file(None, body=f"window.requirejs = {{paths: {places}}};", priority=100)

@@ -5,7 +5,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import torch
 
-from course_lib.classroom.style import BLUE, GREEN, ORANGE, VERMILLION, png_bytes, use_style
+from course_lib.classroom.style import BLUE, GREEN, ORANGE, VERMILLION, use_style
 from course_lib.layers.norm import TransformerBlock, residual_variance_profile
 
 PICTURE = Path(__file__).resolve().parents[1] / "book/_static/readme.png"
@@ -25,7 +25,7 @@ def main() -> None:
         yscale="log", xlabel="block", ylabel="mean square of the stream", title="Where does the norm stand?"
     )
     ax.legend()
-    PICTURE.write_bytes(png_bytes(fig))
+    fig.savefig(PICTURE, dpi=144, transparent=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Fetch the three JavaScript packages that the pages load, so that the site can stand alone.
+"""Fetch the JavaScript package that the pages load, MathJax, so that the site can stand alone.
 
 ``npm pack`` downloads them once into ``build/vendor``; the site of ``make book OFFLINE=1`` serves them.
 """
@@ -13,14 +13,10 @@ __all__ = ["vendored_files"]
 
 # package -> (version, folder inside the package, folder on the site)
 PACKAGES = {
-    "@jupyter-widgets/html-manager": ("1.0.15", "dist", "html-manager"),
-    "requirejs": ("2.3.8", ".", "requirejs"),
     "mathjax": ("3.2.2", "es5", "mathjax"),
 }
-# Of these the pages load one script each, and MathJax its fonts and what a formula asks for by name.
+# Of these the pages load one script, and MathJax its fonts and what a formula asks for by name.
 KEPT = {
-    "html-manager": ("embed-amd.js", "*.woff2"),
-    "requirejs": ("require.js",),
     "mathjax": (
         "tex-mml-chtml.js",
         "output/chtml/fonts/woff-v2/*",

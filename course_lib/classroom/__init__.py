@@ -4,7 +4,7 @@
 >>> near(2.0, rel=0.1).holds(2.1)
 True
 
-A name is loaded when it is first asked for, so that a claim does not load ipywidgets; ``__init__.pyi`` says
+A name is loaded when it is first asked for, so that a claim does not load matplotlib; ``__init__.pyi`` says
 where each one stands.
 """
 

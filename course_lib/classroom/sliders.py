@@ -1,61 +1,65 @@
 """Interactive figures that need no kernel: every setting is drawn once, a slider shows one drawing at a time.
 
-The sliders and the stacks of images are tied in the browser (``jslink``), so the figure works in JupyterLab
-and on the static page of the book alike, where no Python runs.
+A figure is plain HTML, sliders of the browser and twenty lines of script, so it is the same in JupyterLab and
+on the static page of the book, where no Python runs. Without scripts, and on paper, the first drawing stands.
 """
 
-import base64
+import html
 import itertools
+import json
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from course_lib.optional import needs
 
 with needs("book"):
     import matplotlib.pyplot as plt
-    from ipywidgets import HTML, Layout, SelectionSlider, SliderStyle, Stack, VBox, jslink
     from matplotlib.figure import Figure
 
-from course_lib.classroom.style import STYLE_SHEET, image_html, png_bytes
+from course_lib.classroom.picture import picture_html
+from course_lib.classroom.style import STYLE_SHEET
+from course_lib.tables import Displayed
 
-_DPI = 120
+__all__ = ["Explore", "explore"]
+
 _MOST_FRAMES = 120
-_HEAVY_KB, _TOO_HEAVY_KB = 500, 1500
+_HEAVY_KB, _TOO_HEAVY_KB = 200, 600
 
-# The widgets' own text colour is made for white pages only; here it follows the page.
-_CONTROL_STYLE = """<style>
-.course-explore,.course-explore .widget-label,.course-explore .widget-readout{color:inherit}
-.course-explore .widget-inline-hbox .widget-label{width:auto;min-width:6em}
-.course-explore .noUi-handle{background:#0072B2!important;border-color:#0072B2!important}
-.course-explore .noUi-handle:focus-visible{outline:3px solid #D55E00;outline-offset:2px}
+_SHEET = """<style>
+.course-explore label{display:flex;gap:.8em;align-items:center;max-width:34em;margin:.2em 0}
+.course-explore input{flex:1;min-width:6em;accent-color:#0072B2}
+.course-explore output{min-width:5em}
 </style>"""
 
+# The place of the drawing is counted like the digits of a number, the last control fastest.
+_SCRIPT = """<script>
+window.courseExplore = window.courseExplore || function (input) {
+  var box = input.closest(".course-explore"), place = 0;
+  box.querySelectorAll("input").forEach(function (control) {
+    var labels = JSON.parse(control.dataset.labels), label = labels[control.value];
+    place = place * labels.length + Number(control.value);
+    control.setAttribute("aria-valuetext", label);
+    control.parentNode.querySelector("output").textContent = label;
+  });
+  box.querySelectorAll(".course-frame").forEach(function (frame, i) { frame.hidden = i !== place; });
+};
+</script>"""
 
-class Explore(VBox):
+
+class Explore(Displayed):
     """The sliders with their drawings, as :func:`explore` returns them; the last line of a cell shows it.
 
     Args:
-        parts: the widgets, from top to bottom.
-        first_png: the first drawing, for exports that know no widgets.
+        html_text: the figure.
         plain: the description for readers that see no image at all.
-        size_kb: what the drawings weigh in the page, in kB.
+        size_kb: what the drawings weigh on their way to the reader, compressed, in kB.
     """
 
-    def __init__(self, parts: Sequence[Any], *, first_png: bytes, plain: str, size_kb: float):
-        super().__init__(list(parts))
-        self.add_class("course-explore").add_class("course-figure")
-        self.first_png, self.plain, self.size_kb = first_png, plain, size_kb
-
-    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        return {
-            **super()._repr_mimebundle_(**kwargs),
-            "text/plain": self.plain,
-            "image/png": base64.b64encode(self.first_png).decode(),
-        }
-
-    def __repr__(self) -> str:
-        return self.plain
+    def __init__(self, html_text: str, plain: str, *, size_kb: float):
+        super().__init__(html_text, plain)
+        self.size_kb = size_kb
 
 
 def explore(
@@ -74,11 +78,11 @@ def explore(
             become spaces in its label.
 
     Returns:
-        A widget; ``.size_kb`` is its weight in the page (a warning above 500 kB).
+        What is to be shown; ``.size_kb`` is its compressed weight (a warning above 200 kB).
 
     Raises:
         ValueError: for no or more than two controls, fewer than two values, an empty alt text, a ``draw``
-            that returns no figure, more than 120 drawings, or more than 1500 kB.
+            that returns no figure, more than 120 drawings, or more than 600 kB.
 
     >>> def draw(power):
     ...     fig, ax = plt.subplots(figsize=(2, 1))
@@ -95,29 +99,18 @@ def explore(
         raise ValueError(
             f"{len(settings)} drawings are too many to wait for ({_MOST_FRAMES} at most): take fewer values"
         )
-
     drawings = [_draw(draw, alt, list(options), setting) for setting in settings]
-    frames = [image_html(png, text) for png, text in drawings]
-    size_kb = sum(map(len, frames)) / 1000
-    _judge_size(size_kb, len(frames))
-
-    # One shared layout and style instead of one per frame: about 0.5 kB less of state for each.
-    first = HTML(frames[0])
-    pictures = [first, *(HTML(frame, layout=first.layout, style=first.style) for frame in frames[1:])]
-    last = len(list(options.values())[-1])
-    stacks = [_stack(pictures[i : i + last]) for i in range(0, len(pictures), last)]
-    outer = stacks if len(options) == 1 else [_stack(stacks)]
-    sliders = [_slider(name, labels) for name, labels in options.items()]
-    if len(options) == 2:
-        jslink((sliders[0], "index"), (outer[0], "selected_index"))
-    for stack in stacks:
-        jslink((sliders[-1], "index"), (stack, "selected_index"))
-
-    first_png, first_alt = drawings[0]
+    size_kb = len(zlib.compress("".join(frame for frame, _ in drawings).encode())) / 1000
+    _judge_size(size_kb, len(drawings))
+    sliders = "".join(_slider(name, [label for label, _ in pairs]) for name, pairs in options.items())
+    frames = "".join(
+        f'<div class="course-frame"{" hidden" * (i > 0)}>{frame}</div>'
+        for i, (frame, _) in enumerate(drawings)
+    )
+    box = f'<div class="course-explore">{sliders}{frames}</div>'
     ranges = "; ".join(f"{_label(name)} {', '.join(label for label, _ in o)}" for name, o in options.items())
-    plain = f"[interactive figure: {ranges}] {first_alt}"
-    css = HTML(STYLE_SHEET + _CONTROL_STYLE, layout=Layout(display="none"))
-    return Explore([css, *sliders, *outer], first_png=first_png, plain=plain, size_kb=size_kb)
+    plain = f"[interactive figure: {ranges}] {drawings[0][1]}"
+    return Explore(STYLE_SHEET + _SHEET + box + _SCRIPT, plain, size_kb=size_kb)
 
 
 def _options(name: str, values: Any) -> list[tuple[str, Any]]:
@@ -140,7 +133,7 @@ def _label(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _draw(draw: Callable, alt: str | Callable, names: list[str], setting: tuple) -> tuple[bytes, str]:
+def _draw(draw: Callable, alt: str | Callable, names: list[str], setting: tuple) -> tuple[str, str]:
     arguments = {name: value for name, (_, value) in zip(names, setting, strict=True)}
     fig = draw(**arguments)
     if not isinstance(fig, Figure):
@@ -151,14 +144,11 @@ def _draw(draw: Callable, alt: str | Callable, names: list[str], setting: tuple)
     if not text.strip():
         raise ValueError("an interactive figure needs alt texts: explore(draw, alt='what it shows', ...)")
     if not callable(alt):
-        text += (
-            " ("
-            + ", ".join(f"{_label(n)} {label}" for n, (label, _) in zip(names, setting, strict=True))
-            + ")"
-        )
-    png = png_bytes(fig, dpi=_DPI)
+        labels = [f"{_label(name)} {label}" for name, (label, _) in zip(names, setting, strict=True)]
+        text += f" ({', '.join(labels)})"
+    frame = picture_html(fig, text, tight=False)
     plt.close(fig)
-    return png, text
+    return frame, text
 
 
 def _judge_size(size_kb: float, frames: int) -> None:
@@ -171,15 +161,10 @@ def _judge_size(size_kb: float, frames: int) -> None:
         warnings.warn(f"{advice} (aim for {_HEAVY_KB} kB)", stacklevel=3)
 
 
-def _stack(children: Sequence[Any]) -> Stack:
-    return Stack(children, selected_index=0)
-
-
-def _slider(name: str, options: list[tuple[str, Any]]) -> SelectionSlider:
-    return SelectionSlider(
-        options=[label for label, _ in options],
-        description=_label(name),
-        description_allow_html=False,
-        style=SliderStyle(description_width="initial"),
-        layout=Layout(width="auto", max_width="32em"),
+def _slider(name: str, labels: list[str]) -> str:
+    first, data = html.escape(labels[0]), html.escape(json.dumps(labels, ensure_ascii=False))
+    return (
+        f'<label><span>{html.escape(_label(name))}</span><input type="range" min="0" max="{len(labels) - 1}" '
+        f'value="0" aria-valuetext="{first}" data-labels="{data}" oninput="courseExplore(this)">'
+        f"<output>{first}</output></label>"
     )

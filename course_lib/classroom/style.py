@@ -1,13 +1,10 @@
 """How figures and tables look: colours that every reader can tell apart, on a light and on a dark page.
 
-A figure is a PNG with a transparent background, mid-grey text and an alt text. No grey reaches a contrast of
-4.5 on white *and* on the dark theme's ``#121212``: the two contrasts multiply to 18.7, so 4.3 on both is the
-best there is. Where the page says which theme it shows, a CSS filter brings the text above 5.5 on either.
+Text and axes of a figure take the colour of the page (:mod:`course_lib.classroom.picture`); matplotlib knows
+them as :data:`GREY`, which can be read on both.
 """
 
-import base64
 import html
-import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +15,6 @@ with needs("book"):
     import matplotlib.pyplot as plt
     from IPython.display import display
     from matplotlib.figure import Figure
-    from PIL import Image
 
 from course_lib.tables import Displayed, Table
 
@@ -28,17 +24,15 @@ YELLOW, BLUE, VERMILLION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
 GREY = "#797979"  # text and axes: contrast 4.35 on white and 4.30 on #121212
 # Black and yellow vanish on one of the two pages; orange and sky come last, being pale on white.
 CYCLE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
-
-_COLOURS = 256  # a quarter of the bytes of a full-colour PNG, and no visible difference
-_DPI = 144  # 1.5 pixels per CSS pixel: crisp on a telephone, still small
+# Pale on white, so that a light page has darker ones.
+VARIABLES = {ORANGE: "var(--course-orange,#E69F00)", SKY: "var(--course-sky,#56B4E9)"}
 
 # Sphinx' theme puts a light plate under every output of a dark page; our figures need none.
 STYLE_SHEET = """<style>
-.course-figure img{max-width:100%;height:auto}
-:is([data-theme=light],[data-jp-theme-light=true]) .course-figure img{filter:brightness(.85)!important}
-:is([data-theme=dark],[data-jp-theme-light=false]) .course-figure img{filter:brightness(1.2)!important}
-[data-theme=dark] .cell_output :is(.text_html,.widget-subarea):has(.course-figure),
-[data-theme=dark] .cell_output .course-figure img
+.course-figure{margin:0}
+.course-figure svg{max-width:100%;height:auto}
+:is([data-theme=light],[data-jp-theme-light=true]){--course-orange:#BD8200;--course-sky:#2F8FCF}
+[data-theme=dark] .cell_output .text_html:has(.course-figure)
 {background:none!important;color:inherit!important;padding:0!important}
 </style>"""
 
@@ -104,11 +98,13 @@ def figure(fig: Any, *, alt: str = "", caption: str | None = None) -> None:
     if not isinstance(fig, Figure):
         got = type(fig).__name__
         raise ValueError(f"figure() takes a matplotlib Figure, got {got}; for axes pass ax.figure")
-    png = png_bytes(fig, tight=True)
-    plt.close(fig)
+    from course_lib.classroom.picture import picture_html
+
     below = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
     plain = f"[figure] {alt}" + (f"\n{caption}" if caption else "")
-    display(Displayed(STYLE_SHEET + image_html(png, alt, below), plain, png))
+    picture = picture_html(fig, alt, below)
+    plt.close(fig)
+    display(Displayed(STYLE_SHEET + picture, plain))
 
 
 def table(rows: Sequence[Sequence[Any]], columns: Sequence[str], caption: str | None = None) -> None:
@@ -148,38 +144,3 @@ def contrast(colour: str | tuple, background: str | tuple) -> float:
 
     dark, light = sorted([luminance(colour), luminance(background)])
     return (light + 0.05) / (dark + 0.05)
-
-
-def png_bytes(fig: Figure, *, dpi: int = _DPI, tight: bool = False) -> bytes:
-    """The figure as a transparent PNG of 256 colours, the same bytes every time.
-
-    Args:
-        fig: a matplotlib figure.
-        dpi: pixels per inch.
-        tight: cut the empty border; frames of one series need equal sizes and leave it.
-    """
-    raw = io.BytesIO()
-    box = {"bbox_inches": "tight", "pad_inches": 0.05} if tight else {}
-    fig.savefig(raw, format="png", dpi=dpi, transparent=True, pil_kwargs={"compress_level": 0}, **box)
-    small = io.BytesIO()
-    image = Image.open(raw).quantize(_COLOURS, method=Image.Quantize.FASTOCTREE)
-    image.info.clear()  # matplotlib's version would change the bytes with every release
-    image.save(small, format="PNG", optimize=True, dpi=(dpi, dpi))
-    return small.getvalue()
-
-
-def image_html(png: bytes, alt: str, below: str = "") -> str:
-    """An HTML ``<figure>`` that holds the PNG, no wider than the page.
-
-    Args:
-        png: the image.
-        alt: its alt text.
-        below: HTML under the image.
-    """
-    image = Image.open(io.BytesIO(png))
-    css_pixels = 96 / image.info["dpi"][0]
-    size = f'width="{round(image.width * css_pixels)}" height="{round(image.height * css_pixels)}"'
-    source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
-    # "dark-light" tells Sphinx' theme that the image is made for both pages.
-    tag = f'<img class="dark-light" alt="{html.escape(alt)}" {size} src="{source}">'
-    return f'<figure class="course-figure" style="margin:0">{tag}{below}</figure>'

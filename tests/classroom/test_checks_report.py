@@ -207,7 +207,7 @@ def test_the_error_survives_the_way_from_another_process():
 
 def loaded_after(code):
     """Which of a few heavy packages are loaded after some code, in an interpreter of its own."""
-    heavy = "[m for m in ('torch', 'matplotlib', 'ipywidgets', 'IPython', 'sklearn') if m in sys.modules]"
+    heavy = "[m for m in ('torch', 'matplotlib', 'IPython', 'sklearn') if m in sys.modules]"
     done = subprocess.run(
         [sys.executable, "-c", f"import sys\n{code}\nprint({heavy})"],
         capture_output=True,

@@ -9,7 +9,7 @@ import pytest
 from course_lib.registry import chapters
 from tests.house.tree import ROOT, files, library_files, module_name
 
-HEAVY = ("matplotlib", "sklearn", "scipy", "ipywidgets", "IPython", "networkx", "pandas", "timm", "jupytext")
+HEAVY = ("matplotlib", "sklearn", "scipy", "IPython", "networkx", "pandas", "timm", "jupytext")
 
 
 def measure(code: str) -> dict:

@@ -1,0 +1,92 @@
+"""A matplotlib figure as HTML: vector text and axes in the colour of the page, data as they were drawn.
+
+SVG, so that words follow a light and a dark page by ``currentColor`` and can be searched and read aloud, and
+no filter touches the data. What is heavy as vectors (many points, large meshes) becomes an image inside.
+"""
+
+import html
+import io
+import re
+import zlib
+
+from course_lib.optional import needs
+
+with needs("book"):
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+from course_lib.classroom.style import GREY, VARIABLES
+
+__all__ = ["picture_html", "svg_text"]
+
+_HEAVY = 80_000  # bytes of one SVG, from which on its data become an image
+_DPI = 144  # of that image: 1.5 pixels per CSS pixel
+_RC = {"svg.fonttype": "none", "svg.hashsalt": "layer by layer", "path.simplify_threshold": 0.4}
+# Verdana has the widths of DejaVu Sans, which few readers have installed.
+_FONTS = "'DejaVu Sans', Verdana, sans-serif"
+
+
+def picture_html(fig: Figure, alt: str, below: str = "", *, tight: bool = True) -> str:
+    """An HTML ``<figure>`` with the drawing, no wider than the page.
+
+    Args:
+        fig: a matplotlib figure.
+        alt: what it shows, in words.
+        below: HTML under the drawing.
+        tight: cut the empty border; frames of one series need equal sizes and leave it.
+    """
+    return f'<figure class="course-figure">{svg_text(fig, alt, tight=tight)}{below}</figure>'
+
+
+def svg_text(fig: Figure, alt: str, *, tight: bool = True) -> str:
+    """The figure as an SVG element, the same text every time.
+
+    Args:
+        fig: a matplotlib figure; where it is heavy, its data are drawn as an image from then on.
+        alt: what it shows, in words.
+        tight: cut the empty border.
+    """
+    text = _save(fig, tight)
+    if len(text) > _HEAVY:
+        for ax in fig.axes:
+            for artist in [*ax.lines, *ax.collections, *ax.patches]:
+                artist.set_rasterized(True)
+        text = min(text, _save(fig, tight), key=len)
+    return _for_page(text, alt)
+
+
+def _save(fig: Figure, tight: bool) -> str:
+    raw = io.StringIO()
+    box = {"bbox_inches": "tight", "pad_inches": 0.05} if tight else {}
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    with mpl.rc_context(_RC):
+        fig.savefig(raw, format="svg", transparent=True, dpi=_DPI, metadata=nothing, **box)
+    return raw.getvalue()
+
+
+def _for_page(text: str, alt: str) -> str:
+    """Without prologue, with short coordinates, the colour of the page, names that no other figure has."""
+    prologue = r"<!--.*?-->|<metadata>.*?</metadata>|<\?xml.*?\?>|<!DOCTYPE[^>]*>"
+    text = re.sub(prologue, "", text, flags=re.DOTALL)
+    text = re.sub(r' (?:d|x|y)="[^"]*"', lambda found: re.sub(r"(\.\d\d)\d+", r"\1", found[0]), text)
+    for colour, name in {GREY: "currentColor", **VARIABLES}.items():
+        text = re.sub(rf"(?<=: ){colour}\b", name, text, flags=re.IGNORECASE)
+    text = re.sub(r"'?DejaVu Sans'?(?=[;\"])", _FONTS, text)
+    # Text without a colour of its own would be black on a dark page.
+    text = re.sub(r'(<text style="(?:(?!fill)[^"])*)"', r'\1; fill: currentColor"', text)
+    # Paths for clipping and markers are referred to by name, and a page has many figures.
+    mark = f"{zlib.crc32(text.encode()):08x}"
+    text = re.sub(r'id="([^"]+)"', rf'id="\1-{mark}"', text)
+    text = re.sub(r"(url\(#|href=\"#)([^\")]+)", rf"\1\2-{mark}", text)
+    text = re.sub(r"\n\s*", " ", text).replace("> <", "><").strip()
+    size = {}
+    for name in ("width", "height"):
+        points = re.match(rf'<svg [^>]*?{name}="([\d.]+)pt"', text)
+        size[name] = round(float(points[1]) * 96 / 72) if points else 0
+    view = re.search(r'viewBox="([^"]+)"', text)
+    head = (
+        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" role="img" '
+        f'aria-label="{html.escape(alt)}" viewBox="{view[1] if view else ""}" width="{size["width"]}" '
+        f'height="{size["height"]}">'
+    )
+    return re.sub(r"^<svg [^>]*>", lambda _: head, text)
