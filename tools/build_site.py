@@ -10,6 +10,7 @@ import quick_import  # noqa: F401
 
 # isort: split
 from links import problems
+from search import write_index
 from sphinx.cmd.build import main as sphinx_build
 
 SOURCE, HTML, DOCTREES = Path("build/source"), Path("build/html"), Path("build/doctrees")
@@ -20,6 +21,7 @@ def build() -> list[str]:
     options = ["-b", "html", "-W", "-n", "--keep-going", "-q", "-j", str(os.cpu_count() or 1)]
     if sphinx_build([*options, "-d", str(DOCTREES), str(SOURCE), str(HTML)]) != 0:
         return ["Sphinx reported the warnings above"]
+    print(f"{write_index(HTML):7} pages can be searched")
     offline = (SOURCE / "_vendor").is_dir()
     return problems(HTML, offline=offline)
 
@@ -31,7 +33,7 @@ def remove_vanished() -> None:
     pages |= {Path(name) for name in ("genindex", "search", "py-modindex")}  # made by Sphinx itself
     for path in HTML.rglob("*.html"):
         page = path.relative_to(HTML).with_suffix("")
-        if page not in pages and page.parts[0] != "_static":
+        if page not in pages and page.parts[0] not in ("_static", "pagefind"):
             path.unlink()
 
 

@@ -20,6 +20,7 @@ globals().update(_config)
 html_theme_options = _config["html_theme_options"]
 html_static_path = _config["html_static_path"]
 html_extra_path = ["_extra"]
+templates_path = ["_templates"]
 
 # The catalogue: signatures as they are written, docstrings in Google's style, no words of the base classes.
 extensions = [*_config["extensions"], "sphinx.ext.autodoc", "sphinx.ext.napoleon"]

@@ -45,7 +45,6 @@ TOOLS = {
             "course_lib.training.validation",
             "course_lib.data",
             "course_lib.measure",
-            "course_lib.measure.claims",
             "course_lib.counting",
             "course_lib.registry",
         ],

@@ -1,0 +1,106 @@
+"""The search index of the built site, by Pagefind: titles and chapters weigh more than members of classes.
+
+What is indexed is made from each page here, so that code, captions of buttons and navigation stay out.
+"""
+
+import asyncio
+import html
+from collections.abc import Iterator
+from pathlib import Path
+
+from bs4 import BeautifulSoup, Tag
+
+from course_lib import registry
+
+__all__ = ["document", "write_index"]
+
+# Not what a reader looks for: code, links to themselves, drawings (their descriptions are read aloud).
+SKIPPED = (
+    "pre, script, style, svg, button, nav, .headerlink, .cell_input, .filter-box, .claim-link, .page-links"
+)
+# How much a word of a page counts beside one of a chapter, by the beginning of its name.
+WEIGHTS = {"catalogue/": 0.2, "exercises/": 0.4, "solutions/": 0.2, "claims": 0.2, "papers": 0.3, "bench": 0.2,
+           "which_layer": 0.4, "genindex": 0.0, "catalogue": 0.2, "howto/": 0.6}  # fmt: skip
+KINDS = {"layers/": "chapter", "training/": "chapter", "papers/": "paper", "catalogue/": "in the library",
+         "exercises/": "exercises", "solutions/": "solutions"}  # fmt: skip
+
+
+def write_index(site: Path) -> int:
+    """Index the pages of a built site into ``pagefind/``; returns how many there are."""
+    from pagefind.index import IndexConfig, PagefindIndex
+
+    async def build() -> int:
+        count = 0
+        async with PagefindIndex(config=IndexConfig(output_path=str(site / "pagefind"))) as index:
+            for path in sorted(site.rglob("*.html")):
+                name = path.relative_to(site).with_suffix("").as_posix()
+                text = document(name, path.read_text("utf-8"))
+                if text:
+                    await index.add_html_file(url=f"/{name}.html", content=text)
+                    count += 1
+        return count
+
+    return asyncio.run(build())
+
+
+def document(name: str, page: str) -> str:
+    """What of a page is to be found, as HTML with weights; empty for a page without words of its own."""
+    soup = BeautifulSoup(page, "html.parser")
+    article = soup.select_one("article")
+    title = article.select_one("h1") if article else None
+    if title is None or name.startswith(("_static/", "search")):
+        return ""
+    weight = next((w for start, w in WEIGHTS.items() if name.startswith(start) and name != "papers/"), 1.0)
+    if name.startswith("papers/"):
+        weight = 0.8
+    if not weight:
+        return ""
+    for part in article.select(SKIPPED):
+        part.decompose()
+    heading = _words(title)
+    title.decompose()
+    lines = [f'<h1 data-pagefind-weight="{10 * min(1, weight)}">{html.escape(heading)}</h1>']
+    if known := _also_known_as(name):
+        lines.append(f'<p data-pagefind-weight="{8 * weight}">{html.escape(known)}</p>')
+    kind = next((kind for start, kind in KINDS.items() if name.startswith(start)), "")
+    meta = f'<meta data-pagefind-meta="kind[content]" content="{kind}">' if kind else ""
+    lines += _blocks(article, weight)
+    body = "\n".join(lines)
+    return (
+        f'<!doctype html><html lang="en"><head><title>{html.escape(heading)}</title>{meta}</head>'
+        f"<body><main data-pagefind-body>{body}</main></body></html>"
+    )
+
+
+def _blocks(article: Tag, weight: float) -> Iterator[str]:
+    for part in article.find_all(["h2", "h3", "p", "li", "td", "dt", "dd", "figcaption", "summary"]):
+        if part.find(["p", "li", "td", "dd"]):
+            continue  # its parts come by themselves
+        words = html.escape(_words(part))
+        if not words:
+            continue
+        if part.name in ("h2", "h3"):
+            section = part.find_parent("section")
+            anchor = section.get("id", "") if section else ""
+            yield f'<{part.name} id="{anchor}" data-pagefind-weight="{5 * weight}">{words}</{part.name}>'
+        else:
+            yield f'<p data-pagefind-weight="{weight}">{words}</p>'
+
+
+def _words(part: Tag) -> str:
+    return " ".join(part.get_text(" ").split())
+
+
+def _also_known_as(name: str) -> str:
+    """Names under which people look for a page: a chapter's question, and its papers' other names."""
+    if name in registry.chapters():
+        papers = [paper for paper in registry.papers().values() if paper.chapter == name]
+        built = [alias for paper in papers for alias in paper.aliases]
+        return " ".join([registry.chapters()[name].question, *built])
+    if name.startswith("papers/"):
+        arxiv = name.removeprefix("papers/")
+        found = [paper for paper in registry.papers().values() if paper.arxiv.replace("/", "-") == arxiv]
+        return " ".join(
+            word for paper in found for word in (paper.arxiv, paper.id, *paper.aliases, *paper.authors)
+        )
+    return ""
