@@ -14,6 +14,7 @@ from search import write_index
 from sphinx.cmd.build import main as sphinx_build
 
 SOURCE, HTML, DOCTREES = Path("build/source"), Path("build/html"), Path("build/doctrees")
+SEARCH = Path("build/search")
 
 
 def build() -> list[str]:
@@ -21,7 +22,7 @@ def build() -> list[str]:
     options = ["-b", "html", "-W", "-n", "--keep-going", "-q", "-j", str(os.cpu_count() or 1)]
     if sphinx_build([*options, "-d", str(DOCTREES), str(SOURCE), str(HTML)]) != 0:
         return ["Sphinx reported the warnings above"]
-    print(f"{write_index(HTML):7} pages can be searched")
+    print(f"{write_index(HTML, SEARCH):7} pages can be searched")
     offline = (SOURCE / "_vendor").is_dir()
     return problems(HTML, offline=offline)
 

@@ -3,8 +3,10 @@
 What is indexed is made from each page here, so that code, captions of buttons and navigation stay out.
 """
 
-import asyncio
 import html
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,22 +27,35 @@ KINDS = {"layers/": "chapter", "training/": "chapter", "papers/": "paper", "cata
          "exercises/": "exercises", "solutions/": "solutions"}  # fmt: skip
 
 
-def write_index(site: Path) -> int:
-    """Index the pages of a built site into ``pagefind/``; returns how many there are."""
-    from pagefind.index import IndexConfig, PagefindIndex
+def write_index(site: Path, documents: Path) -> int:
+    """Index the pages of a built site into its folder ``pagefind``; returns how many there are.
 
-    async def build() -> int:
-        count = 0
-        async with PagefindIndex(config=IndexConfig(output_path=str(site / "pagefind"))) as index:
-            for path in sorted(site.rglob("*.html")):
-                name = path.relative_to(site).with_suffix("").as_posix()
-                text = document(name, path.read_text("utf-8"))
-                if text:
-                    await index.add_html_file(url=f"/{name}.html", content=text)
-                    count += 1
-        return count
-
-    return asyncio.run(build())
+    Args:
+        site: the folder of the pages.
+        documents: a folder for what is made of them, written anew.
+    """
+    shutil.rmtree(documents, ignore_errors=True)
+    count = 0
+    for path in sorted(site.rglob("*.html")):
+        name = path.relative_to(site).with_suffix("").as_posix()
+        if text := document(name, path.read_text("utf-8")):
+            target = documents / f"{name}.html"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(text, "utf-8")
+            count += 1
+    command = [
+        sys.executable,
+        "-m",
+        "pagefind",
+        "--site",
+        str(documents),
+        "--output-path",
+        str(site / "pagefind"),
+    ]
+    subprocess.run([*command, "--silent"], check=True)
+    for unused in site.glob("pagefind/*ui*"):  # its own search boxes
+        unused.unlink()
+    return count
 
 
 def document(name: str, page: str) -> str:
