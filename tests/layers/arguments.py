@@ -25,9 +25,9 @@ from course_lib.registry import Entry, entries
 BAD = (-1, 0, math.nan, "x", 1.5)
 
 
-def layers_of(chapter: str) -> dict[str, Entry]:
-    """The registered layers of a chapter by name, to parametrise a test over."""
-    return {name: e for name, e in entries().items() if e.is_layer and e.chapter == chapter}
+def layers(chapter: str | None = None) -> dict[str, Entry]:
+    """The registered layers by name, all or those of a chapter, to parametrise a test over."""
+    return {name: e for name, e in entries().items() if e.is_layer and chapter in (None, e.chapter)}
 
 
 def argument_faults(entry: Entry, *, right: frozenset[str] | set[str] = frozenset()) -> list[str]:

@@ -29,21 +29,7 @@ from course_lib.layers.norm import (
     rms_norm,
     unselectable_keys,
 )
-from tests.layers.arguments import argument_faults, input_faults, layers_of
-from tests.layers.building import building_faults
 from tests.peers import timm_layers
-
-LAYERS = layers_of("layers/norm")
-
-
-@pytest.mark.parametrize("entry", LAYERS.values(), ids=LAYERS)
-def test_arguments_that_do_not_fit_are_refused_by_name(entry):
-    assert argument_faults(entry) == []
-
-
-@pytest.mark.parametrize("entry", LAYERS.values(), ids=LAYERS)
-def test_inputs_that_do_not_fit_are_refused_by_name(entry):
-    assert input_faults(entry) == []
 
 
 @pytest.mark.parametrize(
@@ -77,16 +63,6 @@ def test_what_the_docstrings_promise_to_refuse(call, error, words, monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     with pytest.raises(error, match=words):
         call()
-
-
-OWN = {
-    name: entry for name, entry in LAYERS.items() if name != "ResidualSublayer"
-}  # its mixer is built outside
-
-
-@pytest.mark.parametrize("entry", OWN.values(), ids=OWN)
-def test_it_is_built_for_a_device_and_a_type_and_filled_later(entry):
-    assert building_faults(entry) == []
 
 
 def test_a_residual_sublayer_builds_its_norms_for_the_device_and_leaves_the_mixer():
@@ -238,34 +214,6 @@ def test_sync_batch_norm_conversion_finds_every_batch_norm_of_torch():
     x = torch.randn(4, 5, 6)
     torch.testing.assert_close(converted[:3](x), model[:3].eval()(x))
     assert "convert_sync_batchnorm" in EvoNormB0.__doc__
-
-
-TRACED = {
-    "LayerNorm": lambda: LayerNorm(64),
-    "bare LayerNorm": lambda: LayerNorm(64, elementwise_affine=False),
-    "RMSNorm": lambda: RMSNorm(64),
-    "bare RMSNorm": lambda: RMSNorm(64, elementwise_affine=False),
-    "BatchNorm": lambda: BatchNorm(64),
-    "LayerNormRNNCell": lambda: LayerNormRNNCell(64, 64),
-    "ResidualSublayer": lambda: ResidualSublayer(nn.Linear(64, 64), 64, norm="peri"),
-    "EvoNormB0": lambda: EvoNormB0(64),
-    "EvoNormS0": lambda: EvoNormS0(64),
-    "RepBN": lambda: RepBN(64),
-    "ProgressiveRepBN": lambda: ProgressiveRepBN(64, decay_steps=3),
-    "SimplifiedLinearAttention": lambda: SimplifiedLinearAttention(64, 2, grid=(2, 3)),
-}
-
-
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("name", TRACED)
-def test_symbolic_tracing_gives_the_same_values(name, training, monkeypatch):
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
-    layer = TRACED[name]().train(training)
-    shape = (3, 64, 4, 4) if name.startswith("EvoNorm") else (3, 6, 64)
-    inputs = [torch.randn(shape)] * (1 + (name == "LayerNormRNNCell"))
-    unused = {"mask": None, "cache": None} if name == "ResidualSublayer" else None
-    traced = torch.fx.symbolic_trace(copy.deepcopy(layer), concrete_args=unused)
-    torch.testing.assert_close(traced(*inputs), layer(*inputs))
 
 
 def test_layer_norm_of_any_trailing_width_agrees_with_torch_in_half():

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from torch import nn
 
 from course_lib.classroom._contract.subject import as_installed
 from course_lib.layers.pool import (
@@ -22,25 +21,6 @@ from course_lib.layers.pool import (
     sliding_bins,
     soft_pool2d,
 )
-from tests.layers.arguments import argument_faults, input_faults, layers_of
-from tests.layers.building import building_faults
-
-LAYERS = layers_of("layers/pool")
-
-
-@pytest.mark.parametrize("entry", LAYERS.values(), ids=LAYERS)
-def test_arguments_that_do_not_fit_are_refused_by_name(entry):
-    assert argument_faults(entry) == []
-
-
-@pytest.mark.parametrize("entry", LAYERS.values(), ids=LAYERS)
-def test_inputs_that_do_not_fit_are_refused_by_name(entry):
-    assert input_faults(entry) == []
-
-
-@pytest.mark.parametrize("entry", LAYERS.values(), ids=LAYERS)
-def test_device_dtype_meta_and_half_precision(entry):
-    assert building_faults(entry) == []
 
 
 @pytest.mark.parametrize(
@@ -103,16 +83,6 @@ def test_export_leaves_time_or_sides_open(name):
         program = torch.export.export(layer, (inputs(8),), dynamic_shapes=(sizes,), strict=False).module()
     for size in (8, 5, 12):
         torch.testing.assert_close(program(inputs(size)), layer(inputs(size)))
-
-
-@pytest.mark.parametrize("name", LAYERS)
-def test_symbolic_trace_of_a_network_gives_the_same(name):
-    torch.manual_seed(0)
-    layer, x = LAYERS[name].example()
-    layer = layer.eval()
-    with as_installed():
-        traced = torch.fx.symbolic_trace(nn.Sequential(layer))
-    torch.testing.assert_close(traced(x), layer(x))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

@@ -21,7 +21,7 @@ from course_lib.training.local_learning import (
     ResidualBlock1d,
     SelfOrganizingMap,
 )
-from tests.layers.arguments import argument_faults, as_users_call, input_faults, layers_of
+from tests.layers.arguments import argument_faults, as_users_call, input_faults
 
 
 def dense(in_features, out_features, stride):
@@ -51,7 +51,7 @@ NOISY = {
     HierarchicalSOM: lambda: (hierarchy(), [torch.rand(5, 3)]),
     LocalBlock: lambda: (LocalBlock(nn.Linear(4, 6), nn.Linear(6, 3), torch.optim.Adam), torch.randn(2, 4)),
 }
-LAYERS = layers_of("training/local_learning") | {
+LAYERS = {
     cls.__name__: Entry(cls, cls.__name__, cls.__module__, (), example) for cls, example in EXAMPLES.items()
 }
 EVERY = LAYERS | {

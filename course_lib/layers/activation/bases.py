@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from course_lib.registry import implements
 
+torch.fx.wrap("bspline_basis")
+
 
 def uniform_knots(intervals: int, degree: int = 3) -> Float[Tensor, "k"]:
     r"""Equally spaced knots: ``intervals`` pieces of [-1, 1] and ``degree`` more on each side.
