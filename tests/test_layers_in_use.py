@@ -75,3 +75,38 @@ def test_symbolic_tracing_gives_the_same_values():
     said = {line.split()[0]: line for line in done.stdout.splitlines()}
     assert set(said) == set(UNTRACED), said
     assert all("is not traced" in line for line in said.values())
+
+
+SHARDING = """
+import sys, torch, warnings
+import torch.distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.utils._pytree import tree_leaves
+from course_lib.registry import entries
+
+warnings.simplefilter("ignore")  # outputs that are views, which are fine unless somebody writes into them
+dist.init_process_group("gloo", init_method="file://" + sys.argv[1], rank=0, world_size=1)
+mesh = init_device_mesh("cpu", (1,))
+for name, entry in entries().items():
+    if entry.is_layer:
+        torch.manual_seed(0)
+        layer, *inputs = entry.example()
+        layer.eval()
+        expected = tree_leaves(layer(*inputs))
+        try:
+            found = tree_leaves(fully_shard(layer, mesh=mesh)(*inputs))
+        except Exception as error:
+            print(name, "is refused:", str(error).splitlines()[0])
+            continue
+        if not all(map(torch.allclose, found, expected)):
+            print(name, "gives other values")
+dist.destroy_process_group()
+"""
+
+
+def test_fully_sharded_data_parallel_takes_every_layer(tmp_path):
+    command = [sys.executable, "-c", SHARDING, str(tmp_path / "rendezvous")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
