@@ -62,11 +62,15 @@ class Paper:
 
 @dataclass(frozen=True)
 class Chapter:
-    """One row of ``chapters.toml``: an id such as ``layers/norm``, its title and the question it answers."""
+    """One row of ``chapters.toml``: an id such as ``layers/norm``, its title, the question it answers.
+
+    ``needs`` has the chapters that it builds on.
+    """
 
     id: str
     title: str
     question: str
+    needs: tuple[str, ...] = ()
 
     @property
     def part(self) -> str:
@@ -184,7 +188,8 @@ def chapters() -> dict[str, Chapter]:
     >>> chapters()["layers/norm"].part
     'layers'
     """
-    return {row["id"]: Chapter(**row) for row in _table("chapters.toml", "chapter")}
+    rows = _table("chapters.toml", "chapter")
+    return {row["id"]: Chapter(**row | {"needs": tuple(row.get("needs", ()))}) for row in rows}
 
 
 def paper(paper_id: str) -> Paper:

@@ -1,6 +1,7 @@
 """Sphinx's configuration: _config.yml in Jupyter Book's format, and what depends on the build at hand."""
 
 import hashlib
+import json
 import os
 from pathlib import Path
 
@@ -68,8 +69,17 @@ for _path in sorted((HERE / "_static").rglob("*.*")):
 html_context = {**_config["html_context"], "static_files": _static.hexdigest()}
 
 
+_descriptions = json.loads((HERE / "descriptions.json").read_text("utf-8"))
+
+
+def describe(app: Sphinx, name: str, template: str, context: dict, doctree: object) -> None:
+    """Give the page's template its one sentence."""
+    context["description"] = _descriptions.get(name, "")
+
+
 def setup(app: Sphinx) -> None:
     """Settings for which Sphinx has no configuration value."""
+    app.connect("html-page-context", describe)
     # After Napoleon has read the docstring, which does so at the usual priority.
     app.connect("autodoc-process-docstring", lambda *arguments: link_names(arguments[-1]), priority=900)
     # It numbers sections when all pages are read, so these may be read in parallel; it does not say so.

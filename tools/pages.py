@@ -5,17 +5,21 @@ contents give equal text. ``generate`` returns the files of the site by path.
 """
 
 import importlib
+import json
 import re
 from dataclasses import asdict
+from itertools import groupby
 
 import api
 import ledger
 import papers
+import yaml
 from api import escape
 from contents import PARTS, Contents
 from table import filterable, table
 
 from course_lib import registry
+from course_lib.classroom.drawing import COLUMN, Drawing
 
 try:
     import tomllib
@@ -61,6 +65,9 @@ def generate(contents: Contents) -> dict[str, str]:
         "notation.md": notation(contents),
         "_generated/map.md": course_map(contents),
         "_generated/numbers.md": numbers(contents),
+        "_generated/headlines.md": headlines(contents),
+        "_generated/prerequisites.md": prerequisites(contents),
+        "descriptions.json": json.dumps(descriptions(contents), indent=1) + "\n",
         "_extra/claims.json": ledger.claims_json(contents),
         "_extra/claims.csv": ledger.claims_csv(contents),
         "_extra/papers.csv": papers.papers_csv(contents),
@@ -195,3 +202,76 @@ def course_map(contents: Contents) -> str:
         lines += ["", "```{div} planned", planned, "```"] if planned else []
         lines += [":::", ""]
     return "\n".join([*lines, "::::", ""])
+
+
+def descriptions(contents: Contents) -> dict[str, str]:
+    """One sentence on each page, for search engines and for those with whom it is shared."""
+    found = {}
+    for name in contents.pages:
+        source = contents.root / "book" / f"{name}.md"
+        if source.exists() and (text := source.read_text("utf-8")).startswith("---\n"):
+            found[name] = yaml.safe_load(text.split("\n---", 1)[0]).get("description", "")
+        if name in contents.finished:
+            found[name] = found.get(name) or contents.finished[name].question
+    for paper in contents.built:
+        claim = papers.headline(contents, paper)
+        tried = f"{claim.verdict}: {claim.data['text']}" if claim else "built and taught"
+        found[papers.page_name(paper)] = f"{paper.title} ({paper.year}), {tried}"
+    return {name: " ".join(text.split())[:300] for name, text in found.items() if text}
+
+
+def headlines(contents: Contents) -> str:
+    """Six headline claims, three that showed and three that did not, each from another chapter."""
+    rows, seen = [], set()
+    for word in ("reproduced", "not reproduced"):
+        fitting = [t for t in contents.claims if t.headline and t.verdict == word and t.page not in seen]
+        chosen = list({t.page: t for t in reversed(fitting)}.values())[:3]
+        seen |= {t.page for t in chosen}
+        for t in chosen:
+            paper = registry.paper(t.paper)
+            link = f"[{escape(paper.title)}](/{papers.page_name(paper)})"
+            rows.append([link, ledger.verdict(word), escape(t.data["text"]), escape(t.data["found"])])
+    if not rows:
+        return "No chapter has made a claim yet.\n"
+    return table(["Paper", "At our size", "Its claim", "Measured"], rows) + "\n"
+
+
+def prerequisites(contents: Contents) -> str:
+    """The finished chapters, each below those that it builds on; a click leads to the chapter."""
+    chapters, rank = contents.finished, {}
+
+    def depth(name: str) -> int:
+        if name not in rank:
+            below = [depth(need) for need in chapters[name].needs if need in chapters]
+            rank[name] = 1 + max(below, default=-1)
+        return rank[name]
+
+    if not chapters:
+        return "No chapter is finished yet.\n"
+    words = [
+        f"{c.title} after {', '.join(chapters[n].title for n in c.needs if n in chapters) or 'nothing'}"
+        for c in chapters.values()
+    ]
+    picture, nodes = Drawing(f"Which chapter builds on which: {'; '.join(words)}."), {}
+    ranks = sorted(chapters, key=lambda n: (depth(n), contents.pages.index(n)))
+    for row, group in groupby(ranks, key=depth):
+        names = list(group)
+        # Each below what it builds on, as far as there is room.
+        wished = {}
+        for name in names:
+            above = [nodes[need].x / COLUMN for need in chapters[name].needs if need in nodes]
+            wished[name] = sum(above) / len(above) if above else 0.0
+        names.sort(key=wished.__getitem__)
+        places = [wished[names[0]]]
+        for name in names[1:]:
+            places.append(max(wished[name], places[-1] + 1.5))
+        shift = sum(wished[n] - x for n, x in zip(names, places, strict=True)) / len(names)
+        for name, x in zip(names, places, strict=True):
+            text = re.sub(r": | (?=and )| (?=a global)| (?=over )", "\n", chapters[name].title)
+            role = "input" if name.startswith("layers/") else "output"
+            nodes[name] = picture.box(text, at=(x + shift, 1.15 * row), role=role, href=f"../{name}.html")
+    for name, chapter in chapters.items():
+        for need in chapter.needs:
+            if need in nodes:
+                picture.arrow(nodes[need], nodes[name])
+    return f"```{{raw}} html\n{picture.shown().html_text}\n```\n"

@@ -21,8 +21,18 @@ SKIPPED = (
     "pre, script, style, svg, button, nav, .headerlink, .cell_input, .filter-box, .claim-link, .page-links"
 )
 # How much a word of a page counts beside one of a chapter, by the beginning of its name.
-WEIGHTS = {"catalogue/": 0.2, "exercises/": 0.4, "solutions/": 0.2, "claims": 0.2, "papers": 0.3, "bench": 0.2,
-           "which_layer": 0.4, "genindex": 0.0, "catalogue": 0.2, "howto/": 0.6}  # fmt: skip
+WEIGHTS = {
+    "papers/": 0.8,
+    "howto/": 0.6,
+    "exercises/": 0.4,
+    "which_layer": 0.4,
+    "papers": 0.3,
+    "bench": 0.2,
+    "catalogue": 0.2,
+    "claims": 0.2,
+    "solutions/": 0.2,
+    "genindex": 0.0,
+}
 KINDS = {"layers/": "chapter", "training/": "chapter", "papers/": "paper", "catalogue/": "in the library",
          "exercises/": "exercises", "solutions/": "solutions"}  # fmt: skip
 
@@ -65,18 +75,16 @@ def document(name: str, page: str) -> str:
     title = article.select_one("h1") if article else None
     if title is None or name.startswith(("_static/", "search")):
         return ""
-    weight = next((w for start, w in WEIGHTS.items() if name.startswith(start) and name != "papers/"), 1.0)
-    if name.startswith("papers/"):
-        weight = 0.8
+    weight = next((w for start, w in WEIGHTS.items() if name.startswith(start)), 1.0)
     if not weight:
         return ""
     for part in article.select(SKIPPED):
         part.decompose()
     heading = _words(title)
     title.decompose()
-    lines = [f'<h1 data-pagefind-weight="{10 * min(1, weight)}">{html.escape(heading)}</h1>']
+    lines = [f'<h1 data-pagefind-weight="{10 * weight:g}">{html.escape(heading)}</h1>']
     if known := _also_known_as(name):
-        lines.append(f'<p data-pagefind-weight="{8 * weight}">{html.escape(known)}</p>')
+        lines.append(f'<p data-pagefind-weight="{8 * weight:g}">{html.escape(known)}</p>')
     kind = next((kind for start, kind in KINDS.items() if name.startswith(start)), "")
     meta = f'<meta data-pagefind-meta="kind[content]" content="{kind}">' if kind else ""
     lines += _blocks(article, weight)
@@ -97,9 +105,9 @@ def _blocks(article: Tag, weight: float) -> Iterator[str]:
         if part.name in ("h2", "h3"):
             section = part.find_parent("section")
             anchor = section.get("id", "") if section else ""
-            yield f'<{part.name} id="{anchor}" data-pagefind-weight="{5 * weight}">{words}</{part.name}>'
+            yield f'<{part.name} id="{anchor}" data-pagefind-weight="{5 * weight:g}">{words}</{part.name}>'
         else:
-            yield f'<p data-pagefind-weight="{weight}">{words}</p>'
+            yield f'<p data-pagefind-weight="{weight:g}">{words}</p>'
 
 
 def _words(part: Tag) -> str:

@@ -141,6 +141,7 @@ class Drawing:
         below: str = "",
         width: float = 0,
         height: float = 0,
+        href: str = "",
     ) -> Node:
         """An operation: a rounded box with its name, which may have several lines.
 
@@ -151,10 +152,13 @@ class Drawing:
             below: a remark below it.
             width: pixels; as wide as the text unless given.
             height: pixels; as high as the text unless given.
+            href: where a click on it leads.
         """
         _known(role)
         lines = text.split("\n")
         node = self._node(at, width or 26 + 7.6 * max(map(len, lines)), height or 16 + 17 * len(lines))
+        if href:
+            self._parts.append(f'<a href="{html.escape(href)}">')
         self._parts.append(
             f'<rect x="{node.x - node.width / 2:.1f}" y="{node.y - node.height / 2:.1f}" rx="8" '
             f'width="{node.width:.1f}" height="{node.height:.1f}" fill="{ROLES[role]}" fill-opacity="0.2" '
@@ -162,6 +166,8 @@ class Drawing:
         )
         for i, line in enumerate(lines):
             self._text(node.x, node.y + 17 * (i - (len(lines) - 1) / 2) + 4.5, line)
+        if href:
+            self._parts.append("</a>")
         self._titles(node, "", below)
         return node
 

@@ -24,9 +24,10 @@ from tools.assemble import (
 )
 from tools.contents import PARTS, Contents, Tried
 from tools.ledger import claims_csv, claims_json, ledger
-from tools.pages import course_map, generate, numbers, tomllib
+from tools.pages import course_map, descriptions, generate, headlines, numbers, prerequisites, tomllib
 from tools.papers import bibtex, page, papers_csv
 from tools.papers import index as paper_index
+from tools.search import document
 
 PAGES = [
     {
@@ -160,6 +161,88 @@ def test_the_page_of_a_paper_answers_what_one_asks():
 def test_where_the_authors_code_was_run_its_page_says_which():
     text = page(contents(PAGES), papers()["slab-prepbn"])
     assert "](https://github.com/xinghaochen/SLAB/blob/" in text
+
+
+def test_the_front_page_shows_results_of_both_kinds():
+    other = tried("reproduced", "wins on peri", headline=True, scale="tiny")
+    shown = headlines(contents(PAGES, [*STATEMENTS, dataclasses.replace(other, page="layers/attention")]))
+    assert [row.split(" | ")[1].split(">")[1].split("<")[0] for row in rows(shown)] == [
+        "✓ reproduced",
+        "✗ not reproduced",
+    ]
+    assert "made a claim yet" in headlines(contents(PAGES))
+
+
+def test_the_map_shows_what_builds_on_what():
+    pages = [{"file": f"layers/{name}"} for name in ("dense", "norm", "attention")]
+    page = prerequisites(contents(pages))
+    found = {
+        name: float(y)
+        for name, y in re.findall(r'href="\.\./layers/(\w+)\.html"><rect x="\S+" y="(\S+)"', page)
+    }
+    assert found["dense"] < found["norm"] < found["attention"]
+    assert page.count("<polygon") == 2
+    assert "Attention and its relatives after Normalization" in page
+    assert "No chapter" in prerequisites(contents())
+
+
+def test_what_chapters_build_on_are_chapters_without_a_circle():
+    known = chapters()
+    for chapter in known.values():
+        assert set(chapter.needs) <= set(known)
+        seen, below = set(), set(chapter.needs)
+        while below:
+            assert chapter.id not in below
+            seen |= below
+            below = {need for name in below for need in known[name].needs} - seen
+
+
+def test_every_page_that_teaches_has_a_sentence_to_share():
+    found = descriptions(contents(PAGES, STATEMENTS))
+    assert found["layers/norm"]
+    assert found["papers/2502.02732"].endswith("(2025), not reproduced: wins | always")
+    assert max(map(len, found.values())) <= 300
+
+
+SITE_PAGE = """<html><body><nav>menu words</nav><article><h1>Norms<a class="headerlink">#</a></h1>
+<p>Some prose.</p><section id="one"><h2>First &lt;one&gt;</h2><pre>import torch</pre>
+<ul><li><p>in a list</p></li></ul>
+<svg><text>axis</text></svg></section></article></body></html>"""
+
+
+def test_the_search_knows_titles_sections_and_prose_and_no_code():
+    text = document("layers/norm", SITE_PAGE)
+    assert '<h1 data-pagefind-weight="10">Norms</h1>' in text
+    assert chapters()["layers/norm"].question in text
+    assert '<h2 id="one" data-pagefind-weight="5">First &lt;one&gt;</h2>' in text
+    assert '<p data-pagefind-weight="1">Some prose.</p>' in text
+    assert text.count("in a list") == 1
+    for word in ("menu", "torch", "axis", "#"):
+        assert word not in text.replace('"#', "")
+
+
+@pytest.mark.parametrize(
+    ("name", "weight"),
+    [
+        ("catalogue/layers/norm", 2.0),
+        ("exercises/layers/norm", 4.0),
+        ("papers", 3.0),
+        ("papers/2502.02732", 8.0),
+    ],
+)
+def test_pages_that_list_things_weigh_less_than_chapters(name, weight):
+    assert f'<h1 data-pagefind-weight="{weight}">' in document(name, SITE_PAGE)
+
+
+@pytest.mark.parametrize(
+    ("name", "page"), [("genindex", SITE_PAGE), ("layers/x", "<html><body></body></html>")]
+)
+def test_pages_without_words_of_their_own_are_not_searched(name, page):
+    assert document(name, page) == ""
+
+
+def test_the_page_of_a_paper_is_found_by_its_number():
+    assert "2502.02732 peri-ln" in document("papers/2502.02732", SITE_PAGE)
 
 
 def test_bibtex_keeps_capitals_and_escapes():

@@ -10,7 +10,6 @@ from torch.nn import functional as F
 from course_lib.classroom._contract.subject import as_installed
 from course_lib.layers import conv
 
-
 # -- Half precision --------------------------------------------------------------------------------
 
 
