@@ -65,10 +65,13 @@ def number_cells(notebook: nbformat.NotebookNode) -> None:
 
 
 def mark_volatile(notebook: nbformat.NotebookNode) -> None:
-    """Tell nbval, in its own words, which outputs are not compared on the second run."""
+    """Tell nbval, in its own words, which outputs are not compared on the second run.
+
+    Cells tagged ``gpu`` show what depends on the machine, or skip themselves.
+    """
     for cell in notebook.cells:
         tags = cell.metadata.get("tags", [])
-        if "volatile" in tags and "nbval-ignore-output" not in tags:
+        if {"volatile", "gpu"} & {*tags} and "nbval-ignore-output" not in tags:
             cell.metadata["tags"] = [*tags, "nbval-ignore-output"]
 
 

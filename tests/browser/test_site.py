@@ -288,3 +288,39 @@ def _number(text: str) -> float | None:
         return float(digits[0])
     except (IndexError, ValueError):
         return None
+
+
+# What readers typed, and the pages of which one must be among the first two found.
+QUERIES = {
+    "rmsnorm vs layernorm": ["layers/norm", "papers/1607.06450"],
+    "why post-ln explodes": ["layers/norm"],
+    "kv cache size": ["layers/attention", "papers/1911.02150"],
+    "grouped query attention": ["layers/attention"],
+    "monarch matrix": ["layers/structured"],
+    "how does batch norm work": ["layers/norm"],
+    "what is attention": ["layers/attention"],
+    "peri-ln reproduce": ["papers/2502.02732", "layers/norm"],
+    "low rank adaptation": ["layers/structured", "papers/2209.13569"],
+    "forward-forward": ["training/local_learning"],
+    "swiglu": ["layers/activation"],
+    "2307.11888": ["papers"],
+}
+
+
+@pytest.mark.parametrize("words", QUERIES)
+def test_what_readers_look_for_is_among_the_first_two(site, watched, words):
+    page = watched.page
+    page.goto(f"{site}/search.html?q={words.replace(' ', '+')}")
+    page.wait_for_function("document.getElementById('course-search-state').textContent", timeout=60_000)
+    links = page.locator("#course-search-results > li > a")
+    found = [links.nth(i).get_attribute("href") for i in range(min(2, links.count()))]
+    names = [link.removeprefix(f"{site}/").removesuffix(".html") for link in found]
+    assert set(names) & set(QUERIES[words]), names
+    assert watched.faults == []
+
+
+def test_only_the_search_page_asks_for_the_index(site, watched):
+    asked = []
+    watched.page.on("request", lambda request: asked.append(request.url))
+    visit(watched, f"{site}/layers/norm.html")
+    assert not [url for url in asked if "pagefind" in url or "searchindex" in url]
