@@ -49,36 +49,44 @@ LINEAR = 0.9175  # test accuracy of a linear map fitted to the digits by least s
     trained={"softmax_1200": at_least(LINEAR), "svm_1200": at_least(LINEAR)},
     claims=[
         paper_claim(
-            "softmax ends ahead of the support-vector head by less than 1.2 points of accuracy, each scored "
-            "as in the released code",
+            "softmax ends ahead of the support-vector head in accuracy, each scored as in the released code",
             of="digits, 1200 steps",
             where="abstract",
             headline=True,
             scale="a network of 22 154 parameters, 1197 digits of 8 x 8 and 1200 steps; the paper: 3.3 "
             "million parameters, MNIST (99.23 and 99.04 per cent) and Fashion-MNIST (91.86 and 90.72), 10 000 steps",
             value=lambda m: m["softmax_1200"] - m["svm_by_sign_1200"],
-            expect=between(0.0, 0.012),
+            expect=at_least(0.0),
+        ),
+        paper_claim(
+            "softmax ends ahead by no more than 1.14 points of accuracy, each scored as in the released code",
+            of="digits, 1200 steps",
+            where="abstract",
+            value=lambda m: m["softmax_1200"] - m["svm_by_sign_1200"],
+            expect=between(0.0, 0.0114),
+            verdict="inconclusive",
         ),
         question(
             "scored alike, by the largest score, softmax ends ahead",
             of="digits, 1200 steps",
             value=lambda m: m["softmax_1200"] - m["svm_1200"],
             expect=at_least(0.0),
+            verdict="open",
         ),
         question(
-            "the signs of the scores decide worse than the scores",
+            "the signs of the scores decide worse than the scores, by more than the paper's gap of 0.19 points",
             of="support-vector head, digits, 1200 steps",
             value=lambda m: m["svm_1200"] - m["svm_by_sign_1200"],
             expect=at_least(0.0019),
         ),
         question(
-            "the support-vector head learns more slowly: it is behind early on",
+            "the support-vector head is behind softmax early on, in accuracy",
             of="digits, 300 steps",
             value=lambda m: m["softmax_300"] - m["svm_300"],
             expect=at_least(0.0),
         ),
         question(
-            "and has caught up later",
+            "the support-vector head catches up: change of the gap in accuracy",
             of="digits, from 300 to 1200 steps",
             value=lambda m: (m["softmax_1200"] - m["svm_1200"]) - (m["softmax_300"] - m["svm_300"]),
             expect=at_most(0.0),
