@@ -18,6 +18,7 @@ from course_lib.layers.dense import (
     squared_hinge_loss,
     type_equivalent,
 )
+from course_lib.training.validation import stopping_point
 from tests.vectors import fill, vector
 
 # -- Scaling MLPs ----------------------------------------------------------------------------------
@@ -182,3 +183,21 @@ def test_types_compare_as_in_nemo_but_for_the_two_cases_that_the_docstring_names
             assert (ours[i, j] != theirs[i, j]) == (forgiven or (counted and given is spectra)), (i, j)
             if forgiven:  # a declared "any" makes good what stands before it
                 assert theirs[i, j] == (0 if given is spectra else 2)
+
+
+# -- The Keras course: the book uses Keras' own callback -------------------------------------------
+
+
+def test_the_stopping_point_is_that_of_keras():
+    curves = (
+        (1.0, 0.5, 0.6, 0.4, 0.7, 0.8, 0.1),
+        (3, 2, 1, 0.9995, 0.9991, 0.9, 0.8999, 0.95, 0.94, 0.96, 0.2),
+        (1, 2, 3, 4, 5),
+        (5, 4, 3, 2, 1),
+        (1, 1, 1, 1),
+    )
+    found = []
+    for losses, patience, delta in product(curves, (1, 2, 3), (0.0, 1e-3)):
+        stop, best = stopping_point(losses, patience=patience, min_delta=delta)
+        found.append((-1 if stop is None else stop, best))
+    vector("keras-course", "early stopping").check(torch.tensor(found))
