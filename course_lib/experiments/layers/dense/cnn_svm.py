@@ -54,7 +54,8 @@ LINEAR = 0.9175  # test accuracy of a linear map fitted to the digits by least s
             where="abstract",
             headline=True,
             scale="a network of 22 154 parameters, 1197 digits of 8 x 8 and 1200 steps; the paper: 3.3 "
-            "million parameters, MNIST (99.23 and 99.04 per cent) and Fashion-MNIST (91.86 and 90.72), 10 000 steps",
+            "million parameters, MNIST (99.23 and 99.04 per cent), Fashion-MNIST (91.86 and 90.72), 10 000 "
+            "steps",
             value=lambda m: m["softmax_1200"] - m["svm_by_sign_1200"],
             expect=at_least(0.0),
         ),
@@ -74,7 +75,7 @@ LINEAR = 0.9175  # test accuracy of a linear map fitted to the digits by least s
             verdict="open",
         ),
         question(
-            "the signs of the scores decide worse than the scores, by more than the paper's gap of 0.19 points",
+            "the signs of the scores decide worse than the scores, by more than the paper's 0.19 points",
             of="support-vector head, digits, 1200 steps",
             value=lambda m: m["svm_1200"] - m["svm_by_sign_1200"],
             expect=at_least(0.0019),

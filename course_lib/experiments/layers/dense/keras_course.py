@@ -94,8 +94,8 @@ DATA = {"table": "a table", "image": "images", "text": "32 characters of text", 
     },
     claims=[
         paper_claim(
-            "a neural network handles tabular data, images, text and audio: accuracy above that of the majority "
-            "class on the worst of the four",
+            "a neural network handles tabular data, images, text and audio: accuracy above that of the "
+            "majority class on the worst of the four",
             of="one hidden layer, 300 steps",
             where="abstract",
             headline=True,

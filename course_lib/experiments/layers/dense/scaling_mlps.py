@@ -118,12 +118,14 @@ LARGE = "from 7710 parameters, 500 rows and 500 steps to 69 706, 8000 and 3000"
             of="7500 parameters, 500 steps, 500 to 8000 rows",
             value=lambda m: (m["cnn_8000"] - m["mlp_8000"]) / (m["cnn_500"] - m["mlp_500"]),
             expect=at_most(0.5),
+            verdict="not as expected",
         ),
         question(
             "more rows alone halve the gap between CNN and MLP",
             of="an MLP with nine times the parameters of the CNN, 500 steps, 500 to 8000 rows",
             value=lambda m: (m["cnn_8000"] - m["wide_8000"]) / (m["cnn_500"] - m["wide_500"]),
             expect=at_most(0.5),
+            verdict="open",
         ),
         question(
             "rolling the signals helps the MLP more than the CNN",
@@ -137,6 +139,7 @@ LARGE = "from 7710 parameters, 500 rows and 500 steps to 69 706, 8000 and 3000"
             of="500 steps",
             value=lambda m: sum(near_peak(m, f"{n}_rolled") - near_peak(m, n) for n in SIZES) / len(SIZES),
             expect=at_least(0.05),
+            verdict="not as expected",
         ),
     ],
 )
@@ -197,6 +200,7 @@ def race(seed: int) -> dict[str, float]:
             of="8000 rows, 3000 steps",
             value=lambda m: m["wide"] - m["mlp"],
             expect=at_least(0.05),
+            verdict="open",
         ),
     ],
 )
@@ -236,6 +240,7 @@ def scaled(seed: int) -> dict[str, float]:
             where="Table 1",
             value=lambda m, rows=rows: m[f"blocks_{rows}"] - m[f"standard_{rows}"],
             expect=at_least(0.0),
+            verdict="inconclusive",
         )
         for rows in (500, 8000)
     ]
@@ -245,6 +250,7 @@ def scaled(seed: int) -> dict[str, float]:
             of="eight dense layers, 8000 rows of mnist1d",
             value=lambda m, key=key: m["blocks_8000"] - m[f"{key}_8000"],
             expect=at_least(0.0),
+            verdict="open" if key == "no_skip" else "as expected",
         )
         for what, key in (("skips", "no_skip"), ("norms", "no_norm"))
     ],
