@@ -18,7 +18,7 @@ def squared_hinge_loss(
 ) -> Float[Tensor, ""]:
     r"""Margins of every class against the rest, and the length of the last weight matrix.
 
-    .. math:: L = \frac1b \Bigl( \|W\|^2 + C \sum_i \sum_k \max(0,\, 1 - y_{ik}\, s_{ik})^2 \Bigr), \qquad
+    .. math:: L = \frac1d \|W\|^2 + \frac Cb \sum_i \sum_k \max(0,\, 1 - y_{ik}\, s_{ik})^2, \qquad
         y_{ik} = \begin{cases} +1 & k = \text{class of } i \\ -1 & \text{else} \end{cases}
 
     Args:
@@ -36,9 +36,10 @@ def squared_hinge_loss(
     Paper: An Architecture Combining Convolutional Neural Network (CNN) and Support Vector Machine (SVM) for
     Image Classification - https://arxiv.org/abs/1712.03541
 
-    Differs from the paper: its formula divides the penalty by the number of samples and sums the margins; we
-    divide both, so that a batch of any size has the same optimum per sample count. Differs from
-    ``torch.nn.MultiMarginLoss(p=2)``, which compares each score with that of the true class.
+    Differs from the paper: its formula is :math:`\frac1b \|W\|^2 + C \sum_i \sum_k \ldots`, whose optimum
+    moves with the size b of the batch. The authors' code takes both means instead, over the kd entries of W
+    and over the bk margins; ours is k times that, so it has the same optimum for batches of every size.
+    Differs from ``torch.nn.MultiMarginLoss(p=2)``, which compares each score with that of the true class.
 
     >>> squared_hinge_loss(torch.tensor([[2.0, -0.5, 0.0]]), torch.tensor([0]))
     tensor(1.2500)
@@ -58,17 +59,15 @@ def squared_hinge_loss(
             f"squared_hinge_loss: {scores.shape[1]} scores, but the classes go from {target.min()} to "
             f"{target.max()}"
         ) from error
-    loss = c * (1 - sign * scores).clamp(min=0).square().sum()
-    if weight is not None:
-        loss = loss + weight.square().sum()
-    return loss / max(1, len(scores))
+    loss = c * (1 - sign * scores).clamp(min=0).square().sum() / max(1, len(scores))
+    return loss if weight is None else loss + weight.square().sum() / weight.shape[1]
 
 
 @implements("cnn-svm")
 class SquaredHingeLoss(nn.Module):
     r"""Module form of :func:`squared_hinge_loss`.
 
-    .. math:: L = \frac1b \Bigl( \|W\|^2 + C \sum_i \sum_k \max(0,\, 1 - y_{ik}\, s_{ik})^2 \Bigr)
+    .. math:: L = \frac1d \|W\|^2 + \frac Cb \sum_i \sum_k \max(0,\, 1 - y_{ik}\, s_{ik})^2
 
     Args:
         c: C, how much the margins count against the length of W.

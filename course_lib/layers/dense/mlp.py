@@ -72,10 +72,9 @@ class InvertedBottleneckBlock(nn.Module):
     example=lambda: (InvertedBottleneckMLP(6, 3, dim=4, depth=2, expansion=2), torch.randn(5, 2, 3)),
 )
 class InvertedBottleneckMLP(nn.Module):
-    r"""All values of the input as one vector, embedded, through L blocks, normalised, classified.
+    r"""All values of the input as one vector, embedded, through L blocks, classified.
 
-    .. math:: z_0 = W_0\, \mathrm{vec}(x), \qquad z_l = \mathrm{block}_l(z_{l-1}), \qquad
-        y = W_y\, \mathrm{LN}(z_L)
+    .. math:: z_0 = W_0\, \mathrm{vec}(x), \qquad z_l = \mathrm{block}_l(z_{l-1}), \qquad y = W_y\, z_L
 
     Args:
         in_features: values of one input, over all its axes.
@@ -93,8 +92,9 @@ class InvertedBottleneckMLP(nn.Module):
 
     Paper: Scaling MLPs: A Tale of Inductive Bias - https://arxiv.org/abs/2306.13575
 
-    Differs from the paper: its sizes are called B-L/Wi-m; here L is ``depth`` and m is ``dim``. Weights start
-    as torch's linear layers do, which is inferred.
+    The paper calls its sizes B-L/Wi-m; here L is ``depth`` and m is ``dim``. As in the authors' code no norm
+    stands before the last matrix, and all weights start as torch's linear layers do. That code also takes
+    batch norm or no norm in the place of layer norm, and blocks of different widths; both are left out.
 
     >>> InvertedBottleneckMLP(64, 10, dim=16, depth=2)(torch.zeros(3, 1, 8, 8)).shape
     torch.Size([3, 10])
@@ -122,7 +122,6 @@ class InvertedBottleneckMLP(nn.Module):
         self.blocks = nn.Sequential(
             *(InvertedBottleneckBlock(dim, expansion=expansion, **factory) for _ in range(depth))
         )
-        self.norm = nn.LayerNorm(dim, **factory)
         self.out = nn.Linear(dim, num_classes, **factory)
 
     def forward(self, x: Float[Tensor, "b ..."]) -> Float[Tensor, "b k"]:
@@ -132,7 +131,7 @@ class InvertedBottleneckMLP(nn.Module):
                 f"{layer_name(self)} expects x (b, ...) with {self.in_features} values in each row, "
                 f"got shape {tuple(x.shape)}; build the layer for your rows"
             )
-        return self.out(self.norm(self.blocks(self.embed(x.flatten(1)))))
+        return self.out(self.blocks(self.embed(x.flatten(1))))
 
     def extra_repr(self) -> str:
         return f"{self.in_features}"

@@ -15,6 +15,7 @@ from course_lib.layers._shapes import require_at_least, require_one_of
 from course_lib.registry import implements
 
 _KINDS = ("batch", "time", "dimension", "channel", "width", "height", "any")
+_SAME_KIND = {"channel": "dimension"}  # two words for one kind, as in NeMo
 _enabled: ContextVar[bool] = ContextVar("typecheck", default=True)
 
 
@@ -24,7 +25,7 @@ class NeuralTypeComparison(Enum):
     SAME = "the same"
     LESS = "more special"
     GREATER = "more general"
-    DIM_INCOMPATIBLE = "another number of axes or another fixed size"
+    DIM_INCOMPATIBLE = "the same axes with another fixed size"
     TRANSPOSE_SAME = "the same axes in another order"
     SAME_TYPE_INCOMPATIBLE_PARAMS = "the same element with other parameters"
     INCOMPATIBLE = "something else"
@@ -40,7 +41,8 @@ class AxisType:
     """What one axis runs over.
 
     Args:
-        kind: "batch", "time", "dimension", "channel", "width", "height", or "any", which matches all.
+        kind: "batch", "time", "dimension" or "channel" (two words for one kind), "width", "height", or "any",
+            which, where it is declared, takes every kind.
         size: its length, if that is part of the type.
 
     Raises:
@@ -49,10 +51,13 @@ class AxisType:
 
     Paper: NeMo: a toolkit for building AI applications using Neural Modules - https://arxiv.org/abs/1909.09577
 
-    Differs from the paper: axes that are Python lists are left out.
+    Differs from the paper's code: axes that are Python lists, its kinds "sequence", "flowgroup" and
+    "singleton", and its short names ("B", "T") are left out.
 
-    >>> AxisType("channel", 3).matches(AxisType("channel")), AxisType("time").matches(AxisType("any"))
+    >>> AxisType("channel").matches(AxisType("dimension")), AxisType("any").matches(AxisType("time"))
     (True, True)
+    >>> AxisType("time").matches(AxisType("any"))  # the direction counts: time is declared, anything is given
+    False
     """
 
     kind: str
@@ -63,13 +68,17 @@ class AxisType:
         if self.size is not None:
             require_at_least(0, "AxisType", size=self.size)
 
+    @property
+    def _kind(self) -> str:
+        return _SAME_KIND.get(self.kind, self.kind)
+
     def matches(self, other: "AxisType") -> bool:
-        """Whether the kinds agree; the sizes are compared by :class:`NeuralType`.
+        """Whether this axis, the declared one, takes another.
 
         Args:
-            other: the axis at the same place.
+            other: the axis of the tensor at hand, at the same place.
         """
-        return "any" in (self.kind, other.kind) or self.kind == other.kind
+        return self.kind == "any" or (self._kind == other._kind and self.size in (None, other.size))
 
 
 @implements("nemo-neural-types")
@@ -78,9 +87,13 @@ class ElementType:
     """What the numbers of a tensor are; a subclass is a more special kind, its fields are parameters.
 
     A tree of kinds is a tree of subclasses, and nothing else: write ``class Probs(ElementType): ...``. A
-    parameter, a sample rate for instance, makes it a frozen dataclass with that field.
+    parameter, a sample rate for instance, makes it a frozen dataclass with that field; None stands for any
+    value of it.
 
     Paper: NeMo: a toolkit for building AI applications using Neural Modules - https://arxiv.org/abs/1909.09577
+
+    Differs from the paper's code: its void type, which is the same as everything, and named fields along the
+    last axis are left out; what takes everything here is the root, ``ElementType()``, as the more general.
 
     >>> class Spectrogram(ElementType): ...
     >>> class MelSpectrogram(Spectrogram): ...
@@ -95,7 +108,8 @@ class ElementType:
             other: the kind of the tensor at hand, if this one is declared.
         """
         if type(self) is type(other):
-            same = astuple(self) == astuple(other)
+            pairs = zip(astuple(self), astuple(other), strict=True)
+            same = all(None in pair or pair[0] == pair[1] for pair in pairs)
             return _Result.SAME if same else _Result.SAME_TYPE_INCOMPATIBLE_PARAMS
         if isinstance(self, type(other)):
             return _Result.LESS
@@ -120,6 +134,11 @@ class NeuralType:
 
     Paper: NeMo: a toolkit for building AI applications using Neural Modules - https://arxiv.org/abs/1909.09577
 
+    The comparison is that of the authors' code, but for two cases. There a declared "any" forgives every axis
+    that stands before it, so that ("time", "any") takes ("batch", "time"); here it speaks for its own place.
+    And there axes are compared as a set where one kind occurs twice; here each is counted. A type without
+    axes is left out.
+
     >>> audio = NeuralType(("batch", "time"), ElementType())
     >>> audio.compare(NeuralType(("time", "batch"), ElementType())).name
     'TRANSPOSE_SAME'
@@ -136,22 +155,20 @@ class NeuralType:
     def compare(self, other: "NeuralType") -> NeuralTypeComparison:
         """How this type, the declared one, stands to another, that of the tensor at hand.
 
-        The elements are compared first; axes that differ matter only where the elements fit.
+        Where every axis fits, the elements decide. Else the result names what is wrong with the axes, if the
+        elements are the same, and is INCOMPATIBLE if they are not.
 
         Args:
             other: the type of the tensor at hand.
         """
-        elements = self.element.compare(other.element)
-        if elements not in (_Result.SAME, _Result.LESS, _Result.GREATER):
+        elements, ours, theirs = self.element.compare(other.element), self.axes, other.axes
+        if len(ours) == len(theirs) and all(a.matches(b) for a, b in zip(ours, theirs, strict=True)):
             return elements
-        if len(self.axes) != len(other.axes):
-            return _Result.DIM_INCOMPATIBLE
-        if not all(a.matches(b) for a, b in zip(self.axes, other.axes, strict=True)):
-            permuted = sorted(a.kind for a in self.axes) == sorted(b.kind for b in other.axes)
-            return _Result.TRANSPOSE_SAME if permuted and elements is _Result.SAME else _Result.INCOMPATIBLE
-        sizes = [(a.size, b.size) for a, b in zip(self.axes, other.axes, strict=True)]
-        fits = all(None in pair or pair[0] == pair[1] for pair in sizes)
-        return elements if fits else _Result.DIM_INCOMPATIBLE
+        kinds = [sorted(axis._kind for axis in axes) for axes in (ours, theirs)]
+        if elements is not _Result.SAME or kinds[0] != kinds[1]:
+            return _Result.INCOMPATIBLE
+        sized = [sorted((axis._kind, str(axis.size)) for axis in axes) for axes in (ours, theirs)]
+        return _Result.TRANSPOSE_SAME if sized[0] == sized[1] else _Result.DIM_INCOMPATIBLE
 
     def __repr__(self) -> str:
         axes = ", ".join(a.kind if a.size is None else f"{a.kind}={a.size}" for a in self.axes)

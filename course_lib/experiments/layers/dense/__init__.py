@@ -32,5 +32,8 @@ from course_lib.experiments.layers.dense.neuralarts import digit_cnn as digit_cn
 from course_lib.experiments.layers.dense.neuralarts import replacements as replacements
 from course_lib.experiments.layers.dense.scaling_mlps import SIZES as SIZES
 from course_lib.experiments.layers.dense.scaling_mlps import eight_layers as eight_layers
+from course_lib.experiments.layers.dense.scaling_mlps import near_peak as near_peak
 from course_lib.experiments.layers.dense.scaling_mlps import race as race
+from course_lib.experiments.layers.dense.scaling_mlps import scaled as scaled
+from course_lib.experiments.layers.dense.scaling_mlps import standard_mlp as standard_mlp
 from course_lib.experiments.layers.dense.side_by_side import side_by_side as side_by_side

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from course_lib.data import load
-from course_lib.measure import experiment
+from course_lib.measure import at_least, each, experiment, paper_claim, question
 from course_lib.training.hooks import EarlyStopping
 from course_lib.training.loop import evaluate, fit
 
@@ -80,7 +80,42 @@ class _OneHot(nn.Module):
         return nn.functional.one_hot(x, 128).float()
 
 
-@experiment(paper="keras-course", seeds=3)
+KINDS = ("table", "image", "text", "sound")
+DATA = {"table": "a table", "image": "images", "text": "32 characters of text", "sound": "sounds"}
+
+
+@experiment(
+    paper="keras-course",
+    seeds=3,
+    trained={
+        f"{kind}_{model}": lambda m, kind=kind: at_least(m[f"{kind}_majority"].mean + 0.1)
+        for kind in KINDS
+        for model in ("dense", "linear")
+    },
+    claims=[
+        paper_claim(
+            "a neural network handles tabular data, images, text and audio: accuracy above that of the "
+            "majority class on the worst of the four",
+            of="one hidden layer, 300 steps",
+            where="abstract",
+            headline=True,
+            scale="one hidden layer, data as input only; the book: convolutional, recurrent and adversarial "
+            "networks, data as input and output",
+            value=lambda m: each(min, *(m[f"{kind}_dense"] - m[f"{kind}_majority"] for kind in KINDS)),
+            expect=at_least(0.2),
+        ),
+    ]
+    + [
+        question(
+            f"on {data} a hidden layer is worth accuracy, over a linear model",
+            of="300 steps",
+            value=lambda m, kind=kind: m[f"{kind}_dense"] - m[f"{kind}_linear"],
+            expect=at_least(0.0),
+            verdict={"image": "as expected", "text": "not as expected"}.get(kind, "open"),
+        )
+        for kind, data in DATA.items()
+    ],
+)
 def four_kinds(seed: int) -> dict[str, float]:
     """Equal settings on a table, images, text and sound.
 
@@ -106,7 +141,27 @@ def four_kinds(seed: int) -> dict[str, float]:
     return result
 
 
-@experiment(paper="keras-course", seeds=5)
+@experiment(
+    paper="keras-course",
+    seeds=5,
+    trained={"best_accuracy": at_least(0.87)},  # least squares on 200 digits has 0.84 to 0.865
+    claims=[
+        paper_claim(
+            "early stopping prevents overfitting: test loss that it saves",
+            of="200 digits, at most 1000 steps",
+            where="Section 3.4",
+            value=lambda m: m["last_test"] - m["best_test"],
+            expect=at_least(0.0),
+        ),
+        question(
+            "it saves accuracy, too",
+            of="200 digits, at most 1000 steps",
+            value=lambda m: m["best_accuracy"] - m["last_accuracy"],
+            expect=at_least(0.0),
+            verdict="open",
+        ),
+    ],
+)
 def stopping(seed: int) -> dict[str, float]:
     """200 digits, at most 1000 steps, with and without stopping early.
 

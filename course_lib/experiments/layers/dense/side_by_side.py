@@ -11,7 +11,7 @@ from course_lib.layers.dense import (
     bias_span,
     conv2d_span,
 )
-from course_lib.measure import experiment
+from course_lib.measure import at_least, experiment, question
 
 CONV = conv2d_span((8, 8), 1, 8, (3, 3), padding=1)
 
@@ -61,7 +61,35 @@ SIDE_BY_SIDE = [
 ]
 
 
-@experiment(paper=("parametric-spans", "scaling-mlps"), seeds=3)
+LINEAR = 0.67  # test accuracy of a linear map in this frame, the best of three seeds
+
+
+@experiment(
+    paper=("parametric-spans", "scaling-mlps"),
+    seeds=5,
+    trained={"*": at_least(LINEAR)},
+    claims=[
+        question(
+            "with the same number of edges, near ones beat random ones",
+            of="digits moved by a pixel, eight maps of nine edges an output",
+            value=lambda m: m["edges of a convolution"] - m["as many edges, at random"],
+            expect=at_least(0.0),
+        ),
+        question(
+            "with 72 weights on the same edges, sharing by offset beats sharing at random",
+            of="digits moved by a pixel, eight maps of nine edges an output",
+            value=lambda m: m["convolution as a span"] - m["tied at random"],
+            expect=at_least(0.0),
+        ),
+        question(
+            "72 shared weights do as well as a weight for each edge",
+            of="digits moved by a pixel, eight maps of nine edges an output",
+            value=lambda m: m["convolution as a span"] - m["edges of a convolution"],
+            expect=at_least(0.0),
+            verdict="open",
+        ),
+    ],
+)
 def side_by_side(seed: int) -> dict[str, float]:
     """Test accuracy of every variant in the same frame at equal budget."""
     return compare(SIDE_BY_SIDE, frame=FRAME, seed=seed)
