@@ -132,7 +132,10 @@ def test_symbols_start_standard_normal():
     layer = SymbolicAttention(64, 2, 100)
     assert layer.templates.std().item() == pytest.approx(1, rel=0.03)
     assert layer.symbols.std().item() == pytest.approx(1, rel=0.03)
-    layer, peer = RelationalAttention(64, 4, num_relations=16), AuthorsRelationalAttention(64, 4, n_relations=16)
+    layer, peer = (
+        RelationalAttention(64, 4, num_relations=16),
+        AuthorsRelationalAttention(64, 4, n_relations=16),
+    )
     for weight in (layer.weight_r, peer.wr):
         assert weight.abs().max().item() == pytest.approx(1 / 16, rel=0.02)
         assert weight.std().item() == pytest.approx(1 / 16 / 3**0.5, rel=0.05)
@@ -159,7 +162,11 @@ def test_dual_attention_is_both_kinds_of_heads_side_by_side(causal, symmetric):
 def test_dual_attention_has_the_parameters_of_the_authors():
     ours, peer = DualAttention(32, 2, 2), AuthorsDualAttention(32, 2, 2, dropout=0.0)
     symbols = sum(p.numel() for p in ours.symbols.parameters())
-    assert sum(p.numel() for p in ours.parameters()) - symbols == sum(p.numel() for p in peer.parameters()) == 4640
+    assert (
+        sum(p.numel() for p in ours.parameters()) - symbols
+        == sum(p.numel() for p in peer.parameters())
+        == 4640
+    )
 
 
 def test_dual_attention_takes_symbols_of_your_own_and_a_mask():

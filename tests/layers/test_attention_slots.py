@@ -159,7 +159,9 @@ def test_each_label_is_torchs_attention_with_one_query_row(head_dim):
         part = slice(l * width, (l + 1) * width)
         k, v = layer.key(x)[..., part], layer.value(x)[..., part]
         q = layer.query[l].expand(2, 1, -1)
-        heads = F.scaled_dot_product_attention(q, k, v, scale=6**-0.5)  # the width of the input, not the head's
+        heads = F.scaled_dot_product_attention(
+            q, k, v, scale=6**-0.5
+        )  # the width of the input, not the head's
         torch.testing.assert_close(contexts[:, l], heads[:, 0])
         torch.testing.assert_close(weights[:, l], (k @ layer.query[l] / 6**0.5).softmax(-1))
     torch.testing.assert_close(layer(x, return_weights=True)[1], weights)

@@ -187,7 +187,9 @@ def test_the_authors_give_a_head_another_query_with_the_place_of_the_sentence_in
     stored.check(torch.stack([rows[label, b] for label in range(3) for b in range(2)])[:, None])
 
 
-@pytest.mark.parametrize(("name", "symmetric", "causal"), [("dual", False, True), ("dual-symmetric", True, False)])
+@pytest.mark.parametrize(
+    ("name", "symmetric", "causal"), [("dual", False, True), ("dual-symmetric", True, False)]
+)
 def test_dual_attention_is_the_authors(name, symmetric, causal):
     stored = vector("dual-attention-transformer", name)
     x, symbols = stored.given()
@@ -196,9 +198,7 @@ def test_dual_attention_is_the_authors(name, symmetric, causal):
         def forward(self, x):
             return symbols
 
-    layer = DualAttention(
-        8, 1, 3, symbols=Given(), num_relations=2, symmetric=symmetric, causal=causal
-    )
+    layer = DualAttention(8, 1, 3, symbols=Given(), num_relations=2, symmetric=symmetric, causal=causal)
     names = {
         "sensory.query": "self_attention.wq",
         "sensory.key": "self_attention.wk",

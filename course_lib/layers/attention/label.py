@@ -94,7 +94,9 @@ class LabelAttention(nn.Module):
         """
         nn.init.xavier_normal_(self.query)
         for projection in (self.key, self.value):
-            nn.init.normal_(projection.weight, std=(2 / ((self.dim + self.num_labels) * self.head_dim)) ** 0.5)
+            nn.init.normal_(
+                projection.weight, std=(2 / ((self.dim + self.num_labels) * self.head_dim)) ** 0.5
+            )
         self.out.reset_parameters()
         self.reduce.reset_parameters()
         self.norm.reset_parameters()

@@ -3,6 +3,7 @@
 from course_lib.experiments.layers.attention._shared import LENGTH as LENGTH
 from course_lib.experiments.layers.attention._shared import WIDTH as WIDTH
 from course_lib.experiments.layers.attention._shared import count as count
+from course_lib.experiments.layers.attention._shared import letter_pairs as letter_pairs
 from course_lib.experiments.layers.attention._shared import train_gpt as train_gpt
 from course_lib.experiments.layers.attention._shared import validation_loss as validation_loss
 from course_lib.experiments.layers.attention._shared import widened_block as widened_block
