@@ -144,7 +144,7 @@ def test_symbols_start_standard_normal():
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("symmetric", [False, True])
 def test_dual_attention_is_both_kinds_of_heads_side_by_side(causal, symmetric):
-    """Either kind has an output matrix of its own, for a part of the output of its own, as the authors' have."""
+    """Either kind has its own output matrix and its own part of the output."""
     ours = randomise(DualAttention(8, 1, 3, num_relations=2, symmetric=symmetric, causal=causal))
     options = {"n_relations": 2, "symmetric_rels": symmetric}
     peer = AuthorsDualAttention(8, 1, 3, dropout=0.0, ra_kwargs=options).double().eval()

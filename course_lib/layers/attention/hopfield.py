@@ -229,9 +229,10 @@ class HopfieldPooling(nn.Module):
 
     Paper: Hopfield Networks is All You Need - https://arxiv.org/abs/2008.02217
 
-    Differs from the authors' ``hflayers.HopfieldPooling``, whose values the tests hold: the states are learned
-    in the subspace of the heads, where theirs (deviation 0.02 at the start) pass a norm and a projection first;
-    the output keeps one row per state, theirs is flattened; and what :class:`Hopfield` lists.
+    Differs from the authors' ``hflayers.HopfieldPooling``, whose values the tests hold: the states are
+    learned in the subspace of the heads, where theirs (deviation 0.02 at the start) pass a norm and a
+    projection first; the output keeps one row per state, theirs is flattened; and what :class:`Hopfield`
+    lists.
 
     >>> HopfieldPooling(6, 2)(torch.randn(4, 5, 6)).shape
     torch.Size([4, 1, 6])
@@ -312,8 +313,8 @@ class HopfieldLookup(nn.Module):
     Paper: Hopfield Networks is All You Need - https://arxiv.org/abs/2008.02217 (there ``HopfieldLayer``)
 
     Differs from the authors' ``hflayers.HopfieldLayer``, whose values the tests hold: patterns and values are
-    learned in the subspace of the heads, where theirs are two projections of one learned memory (deviation 0.02
-    at the start); and what :class:`Hopfield` lists.
+    learned in the subspace of the heads, where theirs are two projections of one learned memory (deviation
+    0.02 at the start); and what :class:`Hopfield` lists.
 
     >>> HopfieldLookup(6, 2, 7)(torch.randn(2, 5, 6)).shape
     torch.Size([2, 5, 6])

@@ -27,8 +27,8 @@ class LabelAttention(nn.Module):
         y_t = [y_{t1}; \dots; y_{tL}]
 
     The context :math:`c_l` is one vector for all positions; the residual brings the token back. Every label
-    keeps a block of its own in the output, so that a linear read-out shows what each label contributes. Scores
-    are divided by the root of the *input's* width d, as in the paper, not of the head's.
+    keeps a block of its own in the output, so that a linear read-out shows what each label contributes.
+    Scores are divided by the root of the *input's* width d, not of the head's.
 
     Args:
         dim: width d of the input.
@@ -48,12 +48,12 @@ class LabelAttention(nn.Module):
     Paper: Rethinking Self-Attention: Towards Interpretability in Neural Parsing - https://arxiv.org/abs/1911.03875
 
     Differs from the authors' code, whose values the tests hold: the norm is torch's (theirs divides by the
-    unbiased deviation plus 0.001); no dropout of attention weights; keys and values see the whole input, where
-    their parser by default splits it into a content and a position half with matrices of their own; none of
-    their options (queries made from the input, heads merged by one matrix); no position-wise feed-forward layer
-    behind it. In a batch, theirs pairs keys and queries wrongly: head l of sentence b, of B, asks with the query
-    of label (l B + b) mod L; here with its own. The dropout of ``dropout`` is there (one mask for all positions of a sentence); their best
-    parser is trained without it.
+    unbiased deviation plus 0.001); no dropout of attention weights; keys and values see the whole input,
+    which their parser by default splits into a content and a position half with matrices of their own; none
+    of their options (queries made from the input, heads merged by one matrix); no position-wise feed-forward
+    layer behind it. In a batch theirs pairs keys and queries wrongly: head l of sentence b, of B, asks with
+    the query of label (l B + b) mod L; here with its own. The dropout of ``dropout`` is theirs, one mask for
+    all positions of a sentence; their best parser is trained without it.
 
     >>> LabelAttention(8, 3, 4)(torch.randn(2, 5, 8)).shape
     torch.Size([2, 5, 12])

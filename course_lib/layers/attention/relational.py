@@ -168,9 +168,9 @@ class RelationalAttention(nn.Module):
     https://arxiv.org/abs/2405.16727
 
     Differs from the paper: symbols of a token (from :class:`SymbolicAttention` or by position), not of a
-    pair, so that the relative-position symbols are left out. Differs from the authors' code, whose values the
-    tests hold: no rotary positions, grouped keys, dropout, activation of the relations or optional biases, and
-    projections start Xavier-uniform instead of as torch's linear layer.
+    pair, so that the relative-position symbols are left out. Differs from the authors' code, whose values
+    the tests hold: no rotary positions, grouped keys, dropout, activation of the relations or optional
+    biases, and projections start Xavier-uniform instead of as torch's linear layer.
 
     >>> RelationalAttention(6, 2)(torch.randn(2, 5, 6), torch.randn(2, 5, 6)).shape
     torch.Size([2, 5, 6])

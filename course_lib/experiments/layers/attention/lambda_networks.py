@@ -12,8 +12,11 @@ from course_lib.layers.attention import (
     LambdaLayer,
     MultiHeadAttention,
 )
-from course_lib.measure import experiment
+from course_lib.measure import at_least, at_most, experiment, paper_claim, question
+
 from course_lib.training.loop import cosine_schedule, evaluate, fit
+
+SETTING = "copy the pixel two columns to the left"
 
 
 class PixelModel(nn.Module):
@@ -45,7 +48,46 @@ class Placed(nn.Module):
         return self.layer(x + self.places)
 
 
-@experiment(paper="lambda-networks", seeds=3)
+@experiment(
+    paper="lambda-networks",
+    seeds=3,
+    trained={"lambda": at_most(0.9), "placed": at_most(0.9)},  # predicting the mean has 1
+    claims=[
+        paper_claim(
+            "lambda networks beat convolution and attention on ImageNet and COCO at less computation",
+            where="abstract",
+            headline=True,
+            not_tested="no ImageNet or COCO here, and no deep networks",
+            scale="one layer of 6000 parameters on images of 8 by 8; the paper: residual networks on ImageNet",
+        ),
+        paper_claim(
+            "lambdas model content and position: error of the full layer, predicting the mean has 1",
+            of=SETTING,
+            where="abstract",
+            value=lambda m: m["lambda"],
+            expect=at_most(0.05),
+        ),
+        paper_claim(
+            "linear attention models content alone: error of the layer without position lambdas",
+            of=SETTING,
+            where="abstract",
+            value=lambda m: m["content"],
+            expect=at_least(0.5),
+        ),
+        question(
+            "softmax attention that is told no places cannot do it either",
+            of=SETTING,
+            value=lambda m: m["attention"],
+            expect=at_least(0.5),
+        ),
+        question(
+            "softmax attention with sines of row and column at its input can",
+            of=SETTING,
+            value=lambda m: m["placed"],
+            expect=at_most(0.05),
+        ),
+    ],
+)
 def shifted_pixels(seed: int) -> dict[str, float]:
     """Test error of the value two columns to the left, relative to predicting the mean; equal parameters.
 
