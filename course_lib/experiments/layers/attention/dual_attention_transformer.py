@@ -13,7 +13,6 @@ from course_lib.layers.attention import (
 )
 from course_lib.layers.norm import TransformerBlock
 from course_lib.measure import at_least, experiment, paper_claim, question
-
 from course_lib.training.loop import evaluate, fit
 
 SETTING = "same or different on new objects, one block"

@@ -13,7 +13,6 @@ from course_lib.layers.attention import (
     MultiHeadAttention,
 )
 from course_lib.measure import at_least, at_most, experiment, paper_claim, question
-
 from course_lib.training.loop import cosine_schedule, evaluate, fit
 
 SETTING = "copy the pixel two columns to the left"
@@ -58,7 +57,7 @@ class Placed(nn.Module):
             where="abstract",
             headline=True,
             not_tested="no ImageNet or COCO here, and no deep networks",
-            scale="one layer of 6000 parameters on images of 8 by 8; the paper: residual networks on ImageNet",
+            scale="6000 parameters on images of 8 by 8; the paper: residual networks on ImageNet",
         ),
         paper_claim(
             "lambdas model content and position: error of the full layer, predicting the mean has 1",

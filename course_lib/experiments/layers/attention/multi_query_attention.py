@@ -36,7 +36,7 @@ SETTING = "character model, 8 heads, 2 blocks, 400 steps"
             value=lambda m: m["multi_query"] - m["multi_head"],
             expect=at_most(0.05),
             verdict="inconclusive",
-            scale="100 000 parameters, 64 characters of context; the paper: models for translation and language",
+            scale="100 000 parameters, 64 characters; the paper: translation and language models",
         ),
         paper_claim(
             "decoding becomes much faster",
