@@ -141,7 +141,7 @@ def _matched(of_head: Tensor) -> float:
             expect=at_least(0.2),
         ),
         question(
-            "without residual the matched head looks at its label's cues more than one of self-attention, by 0.2",
+            "no residual: the matched head looks more at its label's cues than one of self-attention, by 0.2",
             of=SETTING,
             value=lambda m: m["label_alone_mass"] - m["self_alone_mass"],
             expect=at_least(0.2),
