@@ -34,7 +34,7 @@ class ObjectClassifier(nn.Module):
 
 @experiment(
     paper="dual-attention-transformer",
-    seeds=3,
+    seeds=5,
     trained={"*_fit": at_least(0.9)},  # what was seen is learned, so that the test is one of generalising
     claims=[
         paper_claim(
@@ -44,14 +44,15 @@ class ObjectClassifier(nn.Module):
             headline=True,
             value=lambda m: m["dual"] - m["sensory"],
             expect=at_least(0.1),
-            scale="18 000 parameters on patterns of three vectors; the paper: relational games, mathematics, "
-            "images, language models of 1.3 billion parameters",
+            verdict="inconclusive",
+            scale="17 000 parameters, patterns of three vectors; the paper: deep transformers on many tasks",
         ),
         question(
             "symmetric relations: ten points more accurate",
             of=SETTING,
             value=lambda m: m["symmetric"] - m["sensory"],
             expect=at_least(0.1),
+            verdict="open",
         ),
     ],
 )
