@@ -22,7 +22,8 @@ SETTING = "character model, 2 layers, 300 steps"
 @experiment(
     paper="all-attention-persistent-memory",
     seeds=3,
-    trained={arm: lambda m: at_most(m["letters"].mean) for arm in ("standard", "slots")},
+    # A tenth of a nat off the plateau of counted letter pairs, where no attention is needed.
+    trained={arm: lambda m: at_most(m["letters"].mean - 0.1) for arm in ("standard", "slots")},
     claims=[
         paper_claim(
             "persistent vectors in place of the feed-forward layer cost at most 0.05 nat at equal parameters",
@@ -31,6 +32,7 @@ SETTING = "character model, 2 layers, 300 steps"
             headline=True,
             value=lambda m: m["slots"] - m["standard"],
             expect=at_most(0.05),
+            verdict="not tested",
             scale="100 000 parameters, 64 characters of context; the paper: character and word models with "
             "long contexts, trained for days",
         ),
@@ -39,6 +41,7 @@ SETTING = "character model, 2 layers, 300 steps"
             of=SETTING,
             value=lambda m: m["bare"] - m["slots"],
             expect=at_least(0.1),
+            verdict="open",
         ),
     ],
 )
