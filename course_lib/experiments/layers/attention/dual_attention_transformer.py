@@ -52,7 +52,6 @@ class ObjectClassifier(nn.Module):
             of=SETTING,
             value=lambda m: m["symmetric"] - m["sensory"],
             expect=at_least(0.1),
-            verdict="open",
         ),
     ],
 )
