@@ -48,8 +48,7 @@ def copy_to_authors(ours, peer):
     for theirs, mine in names.items():
         getattr(peer, theirs).weight.copy_(getattr(ours, mine).weight)
     peer.wr.copy_(ours.weight_r.mT)
-    if peer.wo.weight.shape == ours.out.weight.shape:
-        peer.wo.weight.copy_(ours.out.weight)
+    peer.wo.weight.copy_(ours.out.weight)
     return peer.double().eval()
 
 
@@ -133,28 +132,41 @@ def test_symbols_start_standard_normal():
     layer = SymbolicAttention(64, 2, 100)
     assert layer.templates.std().item() == pytest.approx(1, rel=0.03)
     assert layer.symbols.std().item() == pytest.approx(1, rel=0.03)
-    assert RelationalAttention(64, 4, num_relations=16).weight_r.std().item() == pytest.approx(
-        1 / 4, rel=0.05
+    layer, peer = (
+        RelationalAttention(64, 4, num_relations=16),
+        AuthorsRelationalAttention(64, 4, n_relations=16),
     )
+    for weight in (layer.weight_r, peer.wr):
+        assert weight.abs().max().item() == pytest.approx(1 / 16, rel=0.02)
+        assert weight.std().item() == pytest.approx(1 / 16 / 3**0.5, rel=0.05)
 
 
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("symmetric", [False, True])
 def test_dual_attention_is_both_kinds_of_heads_side_by_side(causal, symmetric):
-    """The authors' package concatenates the two outputs; one output matrix over both heads is the paper's."""
+    """Either kind has its own output matrix and its own part of the output."""
     ours = randomise(DualAttention(8, 1, 3, num_relations=2, symmetric=symmetric, causal=causal))
     options = {"n_relations": 2, "symmetric_rels": symmetric}
     peer = AuthorsDualAttention(8, 1, 3, dropout=0.0, ra_kwargs=options).double().eval()
     copy_to_authors(ours.relational, peer.relational_attention)
     with torch.no_grad():
-        for theirs, mine in (("wq", "query"), ("wk", "key"), ("wv", "value")):
+        for theirs, mine in (("wq", "query"), ("wk", "key"), ("wv", "value"), ("wo", "out")):
             getattr(peer.self_attention, theirs).weight.copy_(getattr(ours.sensory, mine).weight)
-        for part in (peer.self_attention, peer.relational_attention):
-            part.wo.weight.copy_(torch.eye(len(part.wo.weight)))  # leave the heads as they are
     x, _ = tokens(d=8)
-    heads = peer(x, ours.symbols(x), is_causal=causal)[0]  # (b, t, 2 + 6)
-    out = torch.cat([ours.sensory.out.weight, ours.relational.out.weight], dim=1)
-    torch.testing.assert_close(ours(x), heads @ out.T)
+    torch.testing.assert_close(
+        values_and_gradients(ours, x),
+        values_and_gradients(lambda x: peer(x, ours.symbols(x), is_causal=causal)[0], x),
+    )
+
+
+def test_dual_attention_has_the_parameters_of_the_authors():
+    ours, peer = DualAttention(32, 2, 2), AuthorsDualAttention(32, 2, 2, dropout=0.0)
+    symbols = sum(p.numel() for p in ours.symbols.parameters())
+    assert (
+        sum(p.numel() for p in ours.parameters()) - symbols
+        == sum(p.numel() for p in peer.parameters())
+        == 4640
+    )
 
 
 def test_dual_attention_takes_symbols_of_your_own_and_a_mask():

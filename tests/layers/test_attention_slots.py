@@ -21,14 +21,15 @@ from tests.peers import x_transformers
 
 def shared_weights(layer, **options):
     """Plain attention with the projections of an all-attention layer."""
-    plain = MultiHeadAttention(layer.dim, layer.num_heads, causal=layer.causal, **options).double()
+    bias = layer.query.bias is not None
+    plain = MultiHeadAttention(layer.dim, layer.num_heads, causal=layer.causal, bias=bias, **options).double()
     plain.load_state_dict(layer.state_dict(), strict=False)
     return plain
 
 
 @pytest.mark.parametrize("causal", [False, True])
 def test_one_slot_is_torchs_add_bias_kv(causal):
-    ours = randomise(AllAttention(6, 2, 1, causal=causal))
+    ours = randomise(AllAttention(6, 2, 1, causal=causal, bias=True))
     base = as_torch(ours)
     peer = nn.MultiheadAttention(6, 2, batch_first=True, add_bias_kv=True, dtype=torch.float64)
     peer.load_state_dict(base.state_dict(), strict=False)
@@ -63,7 +64,7 @@ def test_slots_that_score_minus_infinity_or_are_absent_leave_plain_causal_attent
     x = torch.randn(3, 5, 6).double()
     absent = randomise(AllAttention(6, 2, 0, causal=True))
     torch.testing.assert_close(absent(x), shared_weights(absent)(x))
-    far = randomise(AllAttention(6, 2, 4, causal=True))
+    far = randomise(AllAttention(6, 2, 4, causal=True, bias=True))
     with torch.no_grad():
         far.query.bias.copy_(torch.tensor([50.0, 0, 0, 50, 0, 0]))  # every query points along its first axis,
         far.slot_keys.zero_()
@@ -125,7 +126,7 @@ def test_a_mask_of_the_context_leaves_the_slots_visible(num_positions):
 
 
 def test_four_d_slots_have_the_parameters_of_a_feed_forward_layer_of_width_four_d():
-    with_slots, plain = AllAttention(8, 2, 32), MultiHeadAttention(8, 2)
+    with_slots, plain = AllAttention(8, 2, 32), MultiHeadAttention(8, 2, bias=False)
     more = sum(p.numel() for p in with_slots.parameters()) - sum(p.numel() for p in plain.parameters())
     assert more == 8 * 32 + 32 * 8
     assert attention_scores(lambda: with_slots(torch.randn(1, 5, 8))) == 2 * 5 * (32 + 5)
@@ -138,7 +139,7 @@ def test_slots_start_at_unit_variance():
         assert scaled.std().item() == pytest.approx(1.0, rel=0.03)
     assert layer.slot_keys.std().item() == pytest.approx(1 / 4, rel=0.03)
     assert layer.slot_values.std().item() == pytest.approx(1 / 16, rel=0.03)
-    assert layer.positions.std().item() == pytest.approx(1 / 4, rel=0.06)
+    assert layer.positions.std().item() == pytest.approx(1, rel=0.06)
 
 
 def test_block_is_attention_residual_and_torchs_layer_norm():
@@ -158,8 +159,11 @@ def test_each_label_is_torchs_attention_with_one_query_row(head_dim):
         part = slice(l * width, (l + 1) * width)
         k, v = layer.key(x)[..., part], layer.value(x)[..., part]
         q = layer.query[l].expand(2, 1, -1)
-        torch.testing.assert_close(contexts[:, l], F.scaled_dot_product_attention(q, k, v)[:, 0])
-        torch.testing.assert_close(weights[:, l], (k @ layer.query[l] / width**0.5).softmax(-1))
+        heads = F.scaled_dot_product_attention(
+            q, k, v, scale=6**-0.5
+        )  # the width of the input, not the head's
+        torch.testing.assert_close(contexts[:, l], heads[:, 0])
+        torch.testing.assert_close(weights[:, l], (k @ layer.query[l] / 6**0.5).softmax(-1))
     torch.testing.assert_close(layer(x, return_weights=True)[1], weights)
 
 
@@ -178,7 +182,8 @@ def test_contexts_are_torchs_multi_head_attention_whose_queries_forget_the_input
     peer = nn.MultiheadAttention(6, 3, batch_first=True, dtype=torch.float64)
     with torch.no_grad():
         peer.in_proj_weight.copy_(torch.cat([torch.zeros(6, 6), layer.key.weight, layer.value.weight]))
-        peer.in_proj_bias.copy_(torch.cat([layer.query.flatten(), torch.zeros(12)]))
+        queries = layer.query.flatten() / 3**0.5  # torch divides by the root of 2, the layer by that of 6
+        peer.in_proj_bias.copy_(torch.cat([queries, torch.zeros(12)]))
         peer.out_proj.weight.copy_(torch.eye(6))
         peer.out_proj.bias.zero_()
     x = torch.randn(2, 7, 6).double()
@@ -210,11 +215,17 @@ def test_label_dropout_hits_the_context_not_the_residual():
     assert not torch.allclose(layer.eval()(x), bare.repeat(1, 1, 3))
 
 
-def test_label_attention_starts_xavier_normal():
+def test_label_attention_starts_as_the_authors_does():
+    """Xavier's rule on their tensors (l, d, e) of keys and values, on the matrix of queries; else torch's."""
     torch.manual_seed(0)
     layer = LabelAttention(64, 50, 32)
-    for weight in (layer.query, layer.key.weight, layer.value.weight, layer.out.weight, layer.reduce.weight):
-        assert weight.std().item() == pytest.approx((2 / sum(weight.shape)) ** 0.5, rel=0.05)
+    for weight in (layer.key.weight, layer.value.weight):
+        theirs = nn.init.xavier_normal_(torch.empty(50, 64, 32))
+        assert weight.std().item() == pytest.approx(theirs.std().item(), rel=0.02)
+    assert layer.query.std().item() == pytest.approx((2 / 82) ** 0.5, rel=0.05)
+    for linear in (layer.out, layer.reduce):
+        assert linear.weight.abs().max().item() == pytest.approx(linear.in_features**-0.5, rel=0.01)
+        assert linear.weight.std().item() == pytest.approx((3 * linear.in_features) ** -0.5, rel=0.05)
     assert torch.equal(layer.norm.weight, torch.ones(32))
 
 

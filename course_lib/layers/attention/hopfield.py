@@ -142,9 +142,14 @@ class Hopfield(nn.Module):
 
     Paper: Hopfield Networks is All You Need - https://arxiv.org/abs/2008.02217
 
-    Differs from the authors' ``hflayers.Hopfield``: no layer norm on the inputs, a fixed number of steps
-    instead of a threshold, and the value and the output matrix, which follow each other without anything
-    between, are one.
+    Differs from the authors' ``hflayers.Hopfield``, whose values the tests hold. With
+    ``pattern_projection_as_connected=True`` and one head theirs is this layer, but for layer norms before the
+    projections, a threshold that may end the updates earlier, dropout, and a value and an output matrix one
+    after the other, which are one here; with several heads their value matrix mixes the memories of all heads
+    before each head reads, here each reads its own. By default (not connected) their values are a projection
+    of the input of their own: one step is then multi-head attention behind three layer norms. Their weights
+    start normal with deviation 0.02. Not here: a norm or fixed projections in the subspace, bias or zero
+    patterns, an activation of the output.
 
     >>> Hopfield(6, 2)(torch.randn(2, 3, 6), torch.randn(2, 5, 6)).shape
     torch.Size([2, 3, 6])
@@ -224,6 +229,11 @@ class HopfieldPooling(nn.Module):
 
     Paper: Hopfield Networks is All You Need - https://arxiv.org/abs/2008.02217
 
+    Differs from the authors' ``hflayers.HopfieldPooling``, whose values the tests hold: the states are
+    learned in the subspace of the heads, where theirs (deviation 0.02 at the start) pass a norm and a
+    projection first; the output keeps one row per state, theirs is flattened; and what :class:`Hopfield`
+    lists.
+
     >>> HopfieldPooling(6, 2)(torch.randn(4, 5, 6)).shape
     torch.Size([4, 1, 6])
     """
@@ -301,6 +311,10 @@ class HopfieldLookup(nn.Module):
         TypeError: for sizes that are no integers, or inputs of another dtype.
 
     Paper: Hopfield Networks is All You Need - https://arxiv.org/abs/2008.02217 (there ``HopfieldLayer``)
+
+    Differs from the authors' ``hflayers.HopfieldLayer``, whose values the tests hold: patterns and values are
+    learned in the subspace of the heads, where theirs are two projections of one learned memory (deviation
+    0.02 at the start); and what :class:`Hopfield` lists.
 
     >>> HopfieldLookup(6, 2, 7)(torch.randn(2, 5, 6)).shape
     torch.Size([2, 5, 6])

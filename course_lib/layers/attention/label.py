@@ -22,12 +22,13 @@ torch.fx.wrap("rearrange")
 class LabelAttention(nn.Module):
     r"""One head per label, whose query is a learned vector: it asks the same question of every sentence.
 
-    .. math:: c_l = W^O \sum_s \mathrm{softmax}_s\Bigl(\frac{q_l \cdot W^K_l x_s}{\sqrt{d_h}}\Bigr) W^V_l x_s,
+    .. math:: c_l = W^O \sum_s \mathrm{softmax}_s\Bigl(\frac{q_l \cdot W^K_l x_s}{\sqrt{d}}\Bigr) W^V_l x_s,
         \qquad y_{tl} = \mathrm{LN}\bigl(W^D (x_t + \mathrm{dropout}(c_l))\bigr), \qquad
         y_t = [y_{t1}; \dots; y_{tL}]
 
     The context :math:`c_l` is one vector for all positions; the residual brings the token back. Every label
     keeps a block of its own in the output, so that a linear read-out shows what each label contributes.
+    Scores are divided by the root of the *input's* width d, not of the head's.
 
     Args:
         dim: width d of the input.
@@ -46,8 +47,13 @@ class LabelAttention(nn.Module):
 
     Paper: Rethinking Self-Attention: Towards Interpretability in Neural Parsing - https://arxiv.org/abs/1911.03875
 
-    Differs from the authors' code: scores are divided by the root of the *head's* width. The position-wise
-    feed-forward layer that may follow is not part of it.
+    Differs from the authors' code, whose values the tests hold: the norm is torch's (theirs divides by the
+    unbiased deviation plus 0.001); no dropout of attention weights; keys and values see the whole input,
+    which their parser by default splits into a content and a position half with matrices of their own; none
+    of their options (queries made from the input, heads merged by one matrix); no position-wise feed-forward
+    layer behind it. In a batch theirs pairs keys and queries wrongly: head l of sentence b, of B, asks with
+    the query of label (l B + b) mod L; here with its own. The dropout of ``dropout`` is theirs, one mask for
+    all positions of a sentence; their best parser is trained without it.
 
     >>> LabelAttention(8, 3, 4)(torch.randn(2, 5, 8)).shape
     torch.Size([2, 5, 12])
@@ -81,9 +87,18 @@ class LabelAttention(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Xavier-normal queries and projections, as in the paper; the norm starts as pure standardisation."""
-        for weight in (self.query, *(m.weight for m in (self.key, self.value, self.out, self.reduce))):
-            nn.init.xavier_normal_(weight)
+        """The authors' start: Xavier-normal queries, keys and values, the others as in torch's linear layer.
+
+        Xavier's rule is applied to keys and values as tensors ``(l, d, e)``, which makes them smaller than
+        matrices by matrices: of variance :math:`2 / ((d + L) d_h)`.
+        """
+        nn.init.xavier_normal_(self.query)
+        for projection in (self.key, self.value):
+            nn.init.normal_(
+                projection.weight, std=(2 / ((self.dim + self.num_labels) * self.head_dim)) ** 0.5
+            )
+        self.out.reset_parameters()
+        self.reduce.reset_parameters()
         self.norm.reset_parameters()
 
     def contexts(
@@ -93,7 +108,8 @@ class LabelAttention(nn.Module):
         require_tokens(x, self.dim, self)
         q = self.query[None, :, None].expand(x.shape[0], -1, -1, -1)  # (b, l, 1, e)
         k, v = (rearrange(f(x), "b s (l e) -> b l s e", l=self.num_labels) for f in (self.key, self.value))
-        weights = attention_weights(q, k, mask=mask)  # (b, l, 1, s): one row per label, few enough to keep
+        # (b, l, 1, s): one row per label, few enough to keep
+        weights = attention_weights(q, k, mask=mask, scale=self.dim**-0.5)
         return (weights @ v).squeeze(2), weights.squeeze(2)
 
     def forward(

@@ -73,7 +73,8 @@ class LambdaLayer(nn.Module):
 
     Paper: LambdaNetworks: Modeling Long-Range Interactions Without Attention - https://arxiv.org/abs/2102.08602
 
-    Differs from public codes: tokens ``(b, t, d)`` instead of images, no bias of the position lambdas, and
+    Code of the author was not found. Differs from the two reimplementations that the tests compare with
+    (lambda-networks, timm): tokens ``(b, t, d)`` instead of images, no bias of the position lambdas, and
     :math:`e` starts so small that the output has unit scale.
 
     >>> LambdaLayer(8, 2, grid=(2, 3))(torch.randn(3, 6, 8)).shape

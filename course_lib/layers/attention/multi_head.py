@@ -122,7 +122,7 @@ class MultiHeadAttention(nn.Module):
         mask: Mask | None = None,
         cache: KVCache | None = None,
         return_weights: bool = False,
-    ) -> Float[Tensor, "b t d"] | tuple[Float[Tensor, "b t d"], Float[Tensor, "b h t _"]]:
+    ) -> Float[Tensor, "b t o"] | tuple[Float[Tensor, "b t o"], Float[Tensor, "b h t _"]]:
         self._require_inputs(x, context, cache)
         q, k, v = self.project(x, x if context is None else context)
         if mask is not None:
@@ -248,6 +248,10 @@ class MultiQueryAttention(GroupedQueryAttention):
 
     Paper: Fast Transformer Decoding: One Write-Head is All You Need - https://arxiv.org/abs/1911.02150 (which
     has no biases: ``bias=False``)
+
+    Differs from the paper: its scores are not divided by :math:`\sqrt{d_h}`. In Mesh TensorFlow, the library
+    of its author, whose values the tests hold, the root sits in the start of the query matrix, which is
+    smaller by it (and all weights start normal, not Xavier-uniform).
 
     >>> sum(p.numel() for p in MultiQueryAttention(8, 4, bias=False).parameters())
     160

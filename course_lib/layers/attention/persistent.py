@@ -39,7 +39,8 @@ class AllAttention(MultiHeadAttention):
             (causal layers only). None: no position term.
         head_dim: width of a head, ``dim / num_heads`` unless given.
         causal: mask the future of the context.
-        bias: give queries, values and output a bias; for keys the slots could absorb it.
+        bias: give queries, values and output a bias, which the paper's have not; for keys the slots could
+            absorb it.
         dropout: probability with which an attention weight is dropped in training.
         device: where the parameters live.
         dtype: of the parameters.
@@ -52,8 +53,12 @@ class AllAttention(MultiHeadAttention):
 
     Paper: Augmenting Self-attention with Persistent Memory - https://arxiv.org/abs/1907.01470
 
-    Differs from ``torch.nn.MultiheadAttention(add_bias_kv=True)``, which is N = 1: the slots stand *before*
-    the context, where the causal mask leaves them visible by itself, and start at unit variance.
+    Differs from the authors' code, whose values the tests hold: there a token does not attend to itself, only
+    to those before it (a mask does that here); a query sees a fixed number of tokens back, kept in a cache;
+    one table of positions serves all layers (give the layers the same parameter ``positions``); the span of a
+    head may be learned; and the projections start as torch's linear layer, not Xavier-uniform. Differs from
+    ``torch.nn.MultiheadAttention(add_bias_kv=True)``, which is N = 1: the slots stand *before* the context,
+    where the causal mask leaves them visible by itself, and start at unit variance.
 
     >>> layer = AllAttention(8, 2, 3, causal=True)
     >>> layer(torch.randn(1, 4, 8), return_weights=True)[1].shape
@@ -69,7 +74,7 @@ class AllAttention(MultiHeadAttention):
         num_positions: int | None = None,
         head_dim: int | None = None,
         causal: bool = False,
-        bias: bool = True,
+        bias: bool = False,
         dropout: float = 0.0,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -87,14 +92,14 @@ class AllAttention(MultiHeadAttention):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Projections as usual; k' of variance 1/d_h and v' of 1/N: scaled, both have variance one."""
+        """Projections as usual; k' of variance 1/d_h and v' of 1/N: scaled, both have variance one, as p."""
         super().reset_parameters()
         if not hasattr(self, "slot_keys"):  # called by the parent, which builds its projections first
             return
         nn.init.normal_(self.slot_keys, std=self.head_dim**-0.5)
         nn.init.normal_(self.slot_values, std=max(self.num_slots, 1) ** -0.5)
         if self.num_positions is not None:
-            nn.init.normal_(self.positions, std=self.head_dim**-0.5)
+            nn.init.normal_(self.positions)
 
     def slots(self, batch_size: int) -> tuple[Float[Tensor, "b h n e"], Float[Tensor, "b h n e"]]:
         """Persistent keys and values as attention sees them: k' and v' scaled up, for larger steps."""
@@ -144,6 +149,8 @@ class AllAttentionBlock(nn.Module):
     r"""A transformer block without a feed-forward sublayer: all-attention, residual, norm.
 
     .. math:: y = \mathrm{LN}(x + \mathrm{AllAttention}(x))
+
+    The norm stands behind the sum (Post-LN), and no projection has a bias.
 
     Args:
         dim: width d of the residual stream.

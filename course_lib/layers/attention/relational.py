@@ -168,7 +168,9 @@ class RelationalAttention(nn.Module):
     https://arxiv.org/abs/2405.16727
 
     Differs from the paper: symbols of a token (from :class:`SymbolicAttention` or by position), not of a
-    pair, so that the relative-position symbols are left out. No biases, as in the authors' code.
+    pair, so that the relative-position symbols are left out. Differs from the authors' code, whose values
+    the tests hold: no rotary positions, grouped keys, dropout, activation of the relations or optional
+    biases, and projections start Xavier-uniform instead of as torch's linear layer.
 
     >>> RelationalAttention(6, 2)(torch.randn(2, 5, 6), torch.randn(2, 5, 6)).shape
     torch.Size([2, 5, 6])
@@ -206,9 +208,10 @@ class RelationalAttention(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Xavier-uniform projections; W^R of variance 1/R, so that relations of variance one keep it."""
+        """Xavier-uniform projections; W^R uniform up to 1 / sqrt(R d_h), as the authors start it."""
         reset_projections(*(m for m in self.children()))
-        nn.init.normal_(self.weight_r, std=self.num_relations**-0.5)
+        bound = (self.num_relations * self.head_dim) ** -0.5
+        nn.init.uniform_(self.weight_r, -bound, bound)
 
     def relations(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b r t s"]:
         """How every token is related to every other, before any choice of whom to attend to."""
@@ -224,8 +227,8 @@ class RelationalAttention(nn.Module):
         mask: Mask | None = None,
         return_weights: bool = False,
     ) -> (
-        Float[Tensor, "b t d"]
-        | tuple[Float[Tensor, "b t d"], Float[Tensor, "b h t t"], Float[Tensor, "b r t t"]]
+        Float[Tensor, "b t o"]
+        | tuple[Float[Tensor, "b t o"], Float[Tensor, "b h t t"], Float[Tensor, "b r t t"]]
     ):
         require_tokens(x, self.dim, self)
         require_tokens(symbols, self.dim, self, name="symbols")
@@ -256,9 +259,10 @@ class RelationalAttention(nn.Module):
 class DualAttention(nn.Module):
     r"""Sensory and relational heads side by side.
 
-    .. math:: y = W^O\, [\text{sensory heads}(x);\; \text{relational heads}(x, z(x))]
+    .. math:: y = [\,W^O_1\, \text{sensory heads}(x);\; W^O_2\, \text{relational heads}(x, z(x))\,]
 
-    written as the sum of two layers with output matrices of their own, which is the same thing.
+    Either kind has an output matrix of its own and writes into its own part of y, so that the two kinds of
+    information leave the layer side by side, unmixed.
 
     Args:
         dim: width d.
@@ -281,6 +285,10 @@ class DualAttention(nn.Module):
 
     Paper: Disentangling and Integrating Relational and Sensory Information in Transformer Architectures -
     https://arxiv.org/abs/2405.16727
+
+    Differs from the authors' code, whose values the tests hold: the layer makes its symbols itself, where
+    theirs are passed to every layer, most often by one retriever for all of them; and what
+    :class:`RelationalAttention` lists.
 
     >>> DualAttention(8, 2, 2)(torch.randn(2, 5, 8)).shape
     torch.Size([2, 5, 8])
@@ -323,10 +331,14 @@ class DualAttention(nn.Module):
             causal=causal,
             **factory,
         )
+        for part in (self.sensory, self.relational):  # each writes as many features as its heads have
+            width = part.num_heads * head_dim
+            part.out = nn.Linear(width, width, bias=False, **factory)
+            reset_projections(part.out)
 
     def forward(self, x: Float[Tensor, "b t d"], *, mask: Mask | None = None) -> Float[Tensor, "b t d"]:
         require_tokens(x, self.dim, self)
-        return self.sensory(x, mask=mask) + self.relational(x, self.symbols(x), mask=mask)
+        return torch.cat([self.sensory(x, mask=mask), self.relational(x, self.symbols(x), mask=mask)], dim=-1)
 
     def extra_repr(self) -> str:
         return f"{self.dim}"

@@ -147,7 +147,8 @@ class SubsampledAttention(MultiHeadAttention):
     Paper: The Information Pathways Hypothesis: Transformers are Dynamic Self-Ensembles -
     https://arxiv.org/abs/2306.01705
 
-    Inferred: the noise of the local shuffle. Of a causal query's ceil(t / r) visible tokens one is its own.
+    Inferred, since the authors' repository holds no code: the noise of the local shuffle. Of a causal
+    query's ceil(t / r) visible tokens one is its own.
 
     >>> layer = SubsampledAttention(8, 2, 4)
     >>> x = torch.randn(1, 12, 8)

@@ -3,6 +3,7 @@
 from course_lib.experiments.layers.attention._shared import LENGTH as LENGTH
 from course_lib.experiments.layers.attention._shared import WIDTH as WIDTH
 from course_lib.experiments.layers.attention._shared import count as count
+from course_lib.experiments.layers.attention._shared import letter_pairs as letter_pairs
 from course_lib.experiments.layers.attention._shared import train_gpt as train_gpt
 from course_lib.experiments.layers.attention._shared import validation_loss as validation_loss
 from course_lib.experiments.layers.attention._shared import widened_block as widened_block
@@ -24,7 +25,9 @@ from course_lib.experiments.layers.attention.label_attention_layer import (
 )
 from course_lib.experiments.layers.attention.label_attention_layer import label_heads as label_heads
 from course_lib.experiments.layers.attention.label_attention_layer import matched_mass as matched_mass
+from course_lib.experiments.layers.attention.label_attention_layer import matched_share as matched_share
 from course_lib.experiments.layers.attention.lambda_networks import PixelModel as PixelModel
+from course_lib.experiments.layers.attention.lambda_networks import Placed as Placed
 from course_lib.experiments.layers.attention.lambda_networks import shifted_pixels as shifted_pixels
 from course_lib.experiments.layers.attention.multi_query_attention import shared_keys as shared_keys
 from course_lib.experiments.layers.attention.side_by_side import FRAME as FRAME
@@ -39,6 +42,7 @@ from course_lib.experiments.layers.attention.stochastically_subsampled_attention
     PATHWAY_STEPS as PATHWAY_STEPS,
 )
 from course_lib.experiments.layers.attention.stochastically_subsampled_attention import RATE as RATE
+from course_lib.experiments.layers.attention.stochastically_subsampled_attention import TEXT as TEXT
 from course_lib.experiments.layers.attention.stochastically_subsampled_attention import (
     flat_then_falling as flat_then_falling,
 )

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import torch
 from torch import nn
 
 from course_lib.data import load
@@ -43,3 +44,13 @@ def train_gpt(blocks: list[nn.Module], text: Text, *, steps: int, seed: int) -> 
 def validation_loss(model: GPT) -> float:
     """Nats per character on 200 fixed windows."""
     return evaluate(model, load("english").validation.windows(LENGTH, limit=200), metric="loss")
+
+
+def letter_pairs() -> float:
+    """Nats per character of counting which letter follows which: what a model reaches without attention."""
+    english = load("english")
+    train, held_out = english.train.tokens, english.validation.tokens
+    counts = torch.full((english.vocab_size, english.vocab_size), 0.1)
+    counts.index_put_((train[:-1], train[1:]), torch.ones(len(train) - 1), accumulate=True)
+    chances = counts / counts.sum(1, keepdim=True)
+    return -chances[held_out[:-1], held_out[1:]].log().mean().item()
