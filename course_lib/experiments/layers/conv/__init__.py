@@ -1,6 +1,7 @@
 """The trained claims of layers/conv: one file a paper, results beside it."""
 
 from course_lib.experiments.layers.conv.inception import BODIES as BODIES
+from course_lib.experiments.layers.conv.inception import NETWORKS as NETWORKS
 from course_lib.experiments.layers.conv.inception import WIDTH as WIDTH
 from course_lib.experiments.layers.conv.inception import depthwise_block as depthwise_block
 from course_lib.experiments.layers.conv.inception import digits_network as digits_network
@@ -12,6 +13,7 @@ from course_lib.experiments.layers.conv.lsnet import context as context
 from course_lib.experiments.layers.conv.lsnet import context_batch as context_batch
 from course_lib.experiments.layers.conv.lsnet import depthwise_separable as depthwise_separable
 from course_lib.experiments.layers.conv.malconv import LENGTHS as LENGTHS
+from course_lib.experiments.layers.conv.malconv import LONGEST as LONGEST
 from course_lib.experiments.layers.conv.malconv import PLACES as PLACES
 from course_lib.experiments.layers.conv.malconv import SIGNATURES as SIGNATURES
 from course_lib.experiments.layers.conv.malconv import WINDOW as WINDOW
@@ -24,7 +26,6 @@ from course_lib.experiments.layers.conv.malconv import source_bytes as source_by
 from course_lib.experiments.layers.conv.network_in_network import HEADS as HEADS
 from course_lib.experiments.layers.conv.network_in_network import DenseHead as DenseHead
 from course_lib.experiments.layers.conv.network_in_network import heads as heads
-from course_lib.experiments.layers.conv.network_in_network import heads_faster as heads_faster
 from course_lib.experiments.layers.conv.side_by_side import FRAME as FRAME
 from course_lib.experiments.layers.conv.side_by_side import SIDE_BY_SIDE as SIDE_BY_SIDE
 from course_lib.experiments.layers.conv.side_by_side import side_by_side as side_by_side
