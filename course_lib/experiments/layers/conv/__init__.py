@@ -1,7 +1,6 @@
 """The trained claims of layers/conv: one file a paper, results beside it."""
 
 from course_lib.experiments.layers.conv.inception import BODIES as BODIES
-from course_lib.experiments.layers.conv.inception import NETWORKS as NETWORKS
 from course_lib.experiments.layers.conv.inception import WIDTH as WIDTH
 from course_lib.experiments.layers.conv.inception import depthwise_block as depthwise_block
 from course_lib.experiments.layers.conv.inception import digits_network as digits_network
@@ -23,9 +22,11 @@ from course_lib.experiments.layers.conv.malconv import needle as needle
 from course_lib.experiments.layers.conv.malconv import needle_longer as needle_longer
 from course_lib.experiments.layers.conv.malconv import planted_files as planted_files
 from course_lib.experiments.layers.conv.malconv import source_bytes as source_bytes
+from course_lib.experiments.layers.conv.network_in_network import FILTERS as FILTERS
 from course_lib.experiments.layers.conv.network_in_network import HEADS as HEADS
 from course_lib.experiments.layers.conv.network_in_network import DenseHead as DenseHead
 from course_lib.experiments.layers.conv.network_in_network import heads as heads
+from course_lib.experiments.layers.conv.network_in_network import small_networks as small_networks
 from course_lib.experiments.layers.conv.side_by_side import FRAME as FRAME
 from course_lib.experiments.layers.conv.side_by_side import SIDE_BY_SIDE as SIDE_BY_SIDE
 from course_lib.experiments.layers.conv.side_by_side import side_by_side as side_by_side

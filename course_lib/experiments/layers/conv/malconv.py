@@ -17,7 +17,7 @@ WINDOW = 32
 LENGTHS = (512, 2048, 8192)
 
 
-SIGNATURES = (b"vqz_kx", b"jw.qhz")  # ordinary characters, so that no single byte gives them away
+SIGNATURES = (b"vqz_kx", b"jw.qhz")  # ordinary characters; what counting bytes makes of them is measured
 
 
 PLACES = (4, 20)  # both within one window
@@ -111,8 +111,8 @@ LONGEST = LENGTHS[-1]
             not_tested="the paper speaks of executables of up to two million bytes; these are pieces of text",
         ),
         question(
-            "the mean over all windows finds the planted strings less often than the maximum (difference of "
-            "the accuracies)",
+            "the mean over all windows still misses the planted strings that the maximum finds (difference "
+            "of the accuracies)",
             of=f"{LONGEST} bytes of source code, 100 steps of 16 files",
             value=lambda m: m[f"max_{LONGEST}"] - m[f"mean_{LONGEST}"],
             expect=at_least(0.1),
