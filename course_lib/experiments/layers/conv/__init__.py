@@ -25,6 +25,7 @@ from course_lib.experiments.layers.conv.malconv import source_bytes as source_by
 from course_lib.experiments.layers.conv.network_in_network import FILTERS as FILTERS
 from course_lib.experiments.layers.conv.network_in_network import HEADS as HEADS
 from course_lib.experiments.layers.conv.network_in_network import DenseHead as DenseHead
+from course_lib.experiments.layers.conv.network_in_network import filters_network as filters_network
 from course_lib.experiments.layers.conv.network_in_network import heads as heads
 from course_lib.experiments.layers.conv.network_in_network import small_networks as small_networks
 from course_lib.experiments.layers.conv.side_by_side import FRAME as FRAME
