@@ -95,7 +95,8 @@ FILTERS: dict[str, Callable[[], nn.Module]] = {
 @experiment(
     paper="network-in-network",
     seeds=5,
-    trained=dict.fromkeys(("nin", "filters"), lambda m: at_least(m["linear"].mean)),
+    # Linear pixels reach 0.55. That is no test of a headline: three dense layers pass 0.94 in `economies`.
+    trained={"nin": at_least(0.9)},
     claims=[
         paper_claim(
             "a small network at every pixel discriminates better than a linear filter with as many "
@@ -107,6 +108,7 @@ FILTERS: dict[str, Callable[[], nn.Module]] = {
             of="moved digits, 400 steps",
             value=lambda m: m["nin"] - m["filters"],
             expect=at_least(0.0),
+            verdict="not tested",
         ),
     ],
 )
