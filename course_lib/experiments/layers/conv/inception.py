@@ -126,6 +126,7 @@ SCALE = "networks of 3 000 to 9 000 parameters on 8 x 8 digits, 200 steps; the p
             of=SETTING,
             value=lambda m: m["inception"] - m["plain"],
             expect=at_least(0.0),
+            verdict="inconclusive",
         ),
         paper_claim(
             "intra-channel convolution and projection reach the accuracy of dense 3 x 3 convolutions with 36 "
@@ -137,6 +138,7 @@ SCALE = "networks of 3 000 to 9 000 parameters on 8 x 8 digits, 200 steps; the p
             of=SETTING,
             value=lambda m: m["skipped"] - m["sic"],
             expect=at_most(0.01),
+            verdict="inconclusive",
         ),
         paper_claim(
             "InceptionNeXt trains 1.6 times as fast as ConvNeXt and is 0.2 points more accurate",
@@ -153,6 +155,7 @@ SCALE = "networks of 3 000 to 9 000 parameters on 8 x 8 digits, 200 steps; the p
             of=SETTING,
             value=lambda m: m["depthwise7"] - m["inceptionnext"],
             expect=at_most(0.015),
+            verdict="inconclusive",
         ),
         question(
             "LSConv in place of a 7 x 7 depthwise convolution costs no accuracy: accuracy lost",
@@ -171,6 +174,7 @@ SCALE = "networks of 3 000 to 9 000 parameters on 8 x 8 digits, 200 steps; the p
             of=SETTING,
             value=lambda m: m["depthwise7_wider"] - m["spartan"],
             expect=at_most(0.01),
+            verdict="inconclusive",
         ),
     ],
 )
