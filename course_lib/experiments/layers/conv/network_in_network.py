@@ -96,7 +96,8 @@ FILTERS: dict[str, Callable[[], nn.Module]] = {
     paper="network-in-network",
     seeds=5,
     # Linear pixels reach 0.55. That is no test of a headline: three dense layers pass 0.94 in `economies`.
-    trained={"nin": at_least(0.9)},
+    # The bound was set after the first look at the numbers.
+    trained=dict.fromkeys(("nin", "filters"), at_least(0.9)),
     claims=[
         paper_claim(
             "a small network at every pixel discriminates better than a linear filter with as many "
