@@ -184,7 +184,7 @@ def classifier():
             ValueError,
             "for every two of 2 channels",
         ),
-        (lambda: conv.SpatialMixer(7), ValueError, "channels must be even"),
+        (lambda: conv.SpatialMixer(12), ValueError, "channels must be a multiple of 8"),
         (lambda: conv.WaveChannelMixer(3, expansion=1), ValueError, "channels turn in pairs"),
         (lambda: conv.SpartanBlock(8, layer_scale=float("nan")), ValueError, "layer_scale must be"),
     ],
@@ -206,8 +206,10 @@ def test_options_act():
     assert conv.LSBlock(4, shared=4, expansion=3).mixer.perception.kernels == 1
     assert conv.LSBlock(4, shared=4, expansion=3).channel_network[0][0].out_channels == 12
     assert conv.InceptionDWConv2d(9, branch_ratio=0.25).sizes == (3, 2, 2, 2)
-    assert conv.SpartanBlock(4, depthwise=True).space.high[0].groups == 2
-    assert conv.SpartanBlock(4, expansion=3).channel.token.out_channels == 12
+    late, early = conv.SpartanBlock(8, depthwise=True), conv.SpartanBlock(8, expansion=3)
+    assert (late.space.high[0].groups, late.channel.mix[0].groups) == (4, 8)
+    assert (early.space.high[0].groups, early.channel.mix[0].groups) == (1, 24)
+    assert early.channel.token.out_channels == 24
     model = conv.MalConv(2, channels=3, kernel_size=4, stride=2, hidden_dim=5, embedding_dim=6)
     assert (model.value.stride, model.hidden.out_features, model.embedding.embedding_dim) == ((2,), 5, 6)
     assert model.features(torch.zeros(1, 10).long()).shape == (1, 3, 4)

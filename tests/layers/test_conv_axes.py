@@ -246,7 +246,7 @@ def test_a_block_computed_in_tiles_equals_the_block(rows, kernel_size):
 def test_the_block_is_its_formula_and_checks_its_sizes():
     block, x = ConvFirstBlock(8, group_width=2).double(), torch.randn(2, 8, 5, 6).double()
     inner = F.conv2d(x, block.spatial.weight, block.spatial.bias, padding=1, groups=4)
-    inner = F.gelu(F.conv2d(inner, block.expand.weight, block.expand.bias))
+    inner = F.silu(F.conv2d(inner, block.expand.weight, block.expand.bias))
     torch.testing.assert_close(block(x), x + F.conv2d(inner, block.project.weight, block.project.bias))
     for options in ({"group_width": 3}, {"group_width": 0}, {"kernel_size": 2}):
         with pytest.raises(ValueError, match=f"ConvFirstBlock: {next(iter(options))}"):

@@ -182,7 +182,8 @@ def test_the_spatial_mixer_is_its_formula():
     u = u + mixer.contrast * (u - u.mean((2, 3), keepdim=True))
 
     def norm(layer, z):
-        return F.gelu(F.batch_norm(z, layer.running_mean, layer.running_var, layer.weight, layer.bias))
+        state = layer.running_mean, layer.running_var, layer.weight, layer.bias
+        return F.gelu(F.batch_norm(z, *state, eps=1e-6))
 
     def excite(layer, z):
         first, second = layer.gate[0], layer.gate[2]
@@ -191,12 +192,12 @@ def test_the_spatial_mixer_is_its_formula():
         return z * F.linear(hidden, second.weight.flatten(1), second.bias).sigmoid()[:, :, None, None]
 
     high = norm(mixer.high[1], F.conv2d(u, mixer.high[0].weight, padding=1))
-    low = F.conv2d(u, mixer.low[0].weight, mixer.low[0].bias, padding=2, dilation=2)
+    low = F.conv2d(u, mixer.low[0].weight, padding=2, dilation=2)
     low = norm(mixer.low[2], F.conv2d(low, mixer.low[1].weight, padding=2, dilation=2))
     both = torch.cat([excite(mixer.excite_high, high), excite(mixer.excite_low, low)], 1)
     torch.testing.assert_close(mixer(x), F.conv2d(both, mixer.out.weight, mixer.out.bias))
-    with pytest.raises(ValueError, match="even"):
-        SpatialMixer(7)
+    with pytest.raises(ValueError, match="multiple of 8"):
+        SpatialMixer(12)
 
 
 def test_the_strongest_input_channel_is_added_to_all():
@@ -221,10 +222,10 @@ def test_a_spartan_block_adds_two_scaled_mixers_to_normalised_inputs():
     x = torch.randn(2, 8, 5, 6).double()
     first, second = block.space_norm, block.channel_norm
     y = x + block.space_scale.weight[:, None, None] * block.space(
-        F.group_norm(x, 1, first.weight, first.bias)
+        F.group_norm(x, 1, first.weight, first.bias, eps=1e-6)
     )
     y = y + block.channel_scale.weight[:, None, None] * block.channel(
-        F.group_norm(y, 1, second.weight, second.bias)
+        F.group_norm(y, 1, second.weight, second.bias, eps=1e-6)
     )
     torch.testing.assert_close(block(x), y)
     assert SpartanBlock(8, layer_scale=0.3).space_scale.weight.unique().item() == pytest.approx(0.3)

@@ -15,7 +15,7 @@ from course_lib.registry import implements
 class ConvFirstBlock(nn.Module):
     r"""A grouped spatial convolution at the narrow width, then expand, activate and project.
 
-    .. math:: y = x + P_2\, \mathrm{GELU}(P_1\, (K * x))
+    .. math:: y = x + P_2\, \mathrm{SiLU}(P_1\, (K * x))
 
     Only the first layer sees neighbours, and only the tensor between P1 and P2 is wide: in a fused kernel it
     never leaves fast memory.
@@ -37,7 +37,9 @@ class ConvFirstBlock(nn.Module):
 
     Paper: On the Efficiency of Convolutional Neural Networks - https://arxiv.org/abs/2404.03617
 
-    Inferred: the group width, and that there is no normalisation (in inference it is folded).
+    As the block in the authors' code in evaluation, which is compared by value: it has batch normalisation
+    behind each of the three convolutions and no biases, and the normalisations fold into the biases here.
+    Differs from it: no normalisation in training; no change of width or stride.
 
     >>> ConvFirstBlock(16)(torch.randn(1, 16, 5, 5)).shape
     torch.Size([1, 16, 5, 5])
@@ -66,7 +68,7 @@ class ConvFirstBlock(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c i j"]) -> Float[Tensor, "b c i j"]:
         require_image(x, self.channels, self)
-        return x + self.project(F.gelu(self.expand(self.spatial(x))))
+        return x + self.project(F.silu(self.expand(self.spatial(x))))
 
     def extra_repr(self) -> str:
         return f"{self.channels}"
@@ -109,7 +111,7 @@ def block_fused_forward(
         height = min(rows, x.shape[2] - top)
         halo = padded[:, :, top : top + height + 2 * half]
         narrow = F.conv2d(halo, spatial.weight, spatial.bias, groups=spatial.groups)
-        wide = F.gelu(block.expand(narrow))
+        wide = F.silu(block.expand(narrow))
         workspace = max(workspace, wide.numel(), narrow.numel())
         tiles.append(x[:, :, top : top + height] + block.project(wide))
     return torch.cat(tiles, 2), workspace

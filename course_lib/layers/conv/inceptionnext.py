@@ -44,6 +44,8 @@ class InceptionDWConv2d(nn.Module):
 
     Paper: InceptionNeXt: When Inception Meets ConvNeXt - https://arxiv.org/abs/2303.16900
 
+    As in the authors' code, which is compared by value.
+
     >>> layer = InceptionDWConv2d(64)
     >>> layer.sizes, sum(p.numel() for p in layer.parameters() if p.ndim == 4)
     ((40, 8, 8, 8), 248)
@@ -146,7 +148,8 @@ class InceptionNeXtBlock(nn.Module):
 
     Paper: InceptionNeXt: When Inception Meets ConvNeXt - https://arxiv.org/abs/2303.16900
 
-    Differs from the paper: no stochastic depth. Short trainings need a larger layer scale than the paper's
+    As in the authors' code, which is compared by value, and by gradient in training. Differs from it: no
+    stochastic depth, and no dropout in the MLP. Short trainings need a larger layer scale than the paper's
     1e-6.
 
     >>> block = InceptionNeXtBlock(8, layer_scale=0.0)

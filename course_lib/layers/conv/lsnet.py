@@ -94,8 +94,10 @@ def small_kernel_aggregation(
         ValueError: if kernels and images do not fit.
         TypeError: for images or kernels that are not real.
 
-    Paper: LSNet: See Large, Focus Small - https://arxiv.org/abs/2503.23135. Which channels share a kernel (c
-    modulo g, not c divided by g) follows the authors' code.
+    Paper: LSNet: See Large, Focus Small - https://arxiv.org/abs/2503.23135
+
+    As in the authors' code, which is compared by value and gradient: channels c modulo g share a kernel, not
+    neighbouring ones.
 
     >>> small_kernel_aggregation(torch.tensor([[[[1.0, 2.0, 3.0]]]]), torch.ones(1, 1, 9, 1, 3)).flatten()
     tensor([3., 6., 5.])
@@ -145,6 +147,8 @@ class LargeKernelPerception(nn.Module):
         TypeError: for a size that is no integer, or an input of another dtype.
 
     Paper: LSNet: See Large, Focus Small - https://arxiv.org/abs/2503.23135
+
+    As in the authors' code, which is compared by value.
 
     >>> LargeKernelPerception(16)(torch.randn(2, 16, 8, 8)).shape
     torch.Size([2, 2, 9, 8, 8])
@@ -219,6 +223,8 @@ class LSConv(nn.Module):
 
     Paper: LSNet: See Large, Focus Small - https://arxiv.org/abs/2503.23135
 
+    As in the authors' code, which is compared by value.
+
     >>> LSConv(16)(torch.randn(2, 16, 8, 8)).shape
     torch.Size([2, 16, 8, 8])
     """
@@ -255,7 +261,8 @@ class LSStaticMixer(nn.Module):
 
     .. math:: y = \mathrm{SE}\bigl(\mathrm{BN}(K_{3 \times 3} * x) + \mathrm{BN}(K_{1 \times 1} * x) + x\bigr)
 
-    Both kernels are depthwise.
+    Both kernels are depthwise. The gate has a quarter of the channels as hidden units, rounded to a multiple
+    of 8.
 
     Args:
         channels: c.
@@ -269,6 +276,8 @@ class LSStaticMixer(nn.Module):
         TypeError: for channels that are no integer, or an input of another dtype.
 
     Paper: LSNet: See Large, Focus Small - https://arxiv.org/abs/2503.23135
+
+    As in the authors' code, which is compared by value.
 
     >>> LSStaticMixer(4)(torch.randn(2, 4, 8, 8)).shape
     torch.Size([2, 4, 8, 8])
@@ -287,8 +296,7 @@ class LSStaticMixer(nn.Module):
         self.channels = channels
         self.square = _conv_bn(channels, channels, 3, groups=channels, **factory)
         self.point = _conv_bn(channels, channels, groups=channels, **factory)
-        # A gate with one hidden unit is easily dead.
-        self.excite = SqueezeExcite(channels, max(4, channels // 4), **factory)
+        self.excite = SqueezeExcite(channels, max(8, (channels + 16) // 32 * 8), **factory)
 
     def forward(self, x: Float[Tensor, "b c i j"]) -> Float[Tensor, "b c i j"]:
         require_image(x, self.channels, self)
@@ -327,8 +335,8 @@ class LSBlock(nn.Module):
 
     Paper: LSNet: See Large, Focus Small - https://arxiv.org/abs/2503.23135
 
-    The last normalisation starts at zero, so a new block is its mixer. The attention blocks of the paper's
-    last stage are left out.
+    As in the authors' code, which is compared by value: the last normalisation starts at zero, so a new block
+    is its mixer. The attention blocks of the paper's last stage are left out.
 
     >>> stage = nn.Sequential(LSBlock(16, mixer=LSStaticMixer(16)), LSBlock(16))
     >>> stage(torch.randn(2, 16, 8, 8)).shape

@@ -145,7 +145,9 @@ class NetworkInNetwork(nn.Module):
 
     Paper: Network In Network - https://arxiv.org/abs/1312.4400
 
-    Differs from the paper in size alone: it has 192 maps and kernels of 5 x 5.
+    Differs from the paper and the definition files that its authors released: those have 96 to 192 maps that
+    differ from layer to layer, kernels of 5, 5 and 3 pixels, and poolings that begin at the first pixel where
+    ours are centred; their weights start normal with one deviation for all layers.
 
     >>> NetworkInNetwork(1, 10).class_maps(torch.randn(2, 1, 8, 8)).shape
     torch.Size([2, 10, 2, 2])

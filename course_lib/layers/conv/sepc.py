@@ -66,6 +66,8 @@ def integrated_batch_norm(
 
     Paper: Scale-Equalizing Pyramid Convolution for Object Detection - https://arxiv.org/abs/2005.03101
 
+    As in the authors' code, which is compared by value.
+
     >>> a, b = integrated_batch_norm([torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 1, 1)], nn.BatchNorm1d(1))
     >>> [level.round().item() for level in (a, b)]
     [-1.0, 1.0]
@@ -99,8 +101,9 @@ class PyramidConv(nn.Module):
 
     Paper: Scale-Equalizing Pyramid Convolution for Object Detection - https://arxiv.org/abs/2005.03101
 
-    Enlarging is bilinear between pixel centres that span the whole map, as in the authors' code. Activation
-    and normalisation are left to the caller.
+    As in the authors' code, which is compared by value: enlarging is bilinear between pixel centres that span
+    the whole map. Differs from it: normalisation (:func:`integrated_batch_norm`) and ReLU are left to the
+    caller; dilation and groups are not offered.
 
     >>> levels = [torch.randn(1, 3, 8, 8), torch.randn(1, 3, 4, 4), torch.randn(1, 3, 2, 2)]
     >>> [tuple(y.shape) for y in PyramidConv(3, 5)(levels)]
@@ -255,6 +258,8 @@ class ScaleEqualizingPyramidConv(PyramidConv):
         TypeError: as :class:`PyramidConv`.
 
     Paper: Scale-Equalizing Pyramid Convolution for Object Detection - https://arxiv.org/abs/2005.03101
+
+    As in the authors' code, which is compared by value, with the differences of :class:`PyramidConv`.
 
     >>> levels = [torch.randn(1, 3, 8, 8), torch.randn(1, 3, 4, 4)]
     >>> [tuple(y.shape) for y in ScaleEqualizingPyramidConv(3, 5)(levels)]

@@ -52,20 +52,20 @@ def rotate_channel_pairs(
     return torch.stack([a * real - b * imaginary, b * real + a * imaginary], 2).flatten(1, 2)
 
 
-def _conv(
-    channels: int, *, dilation: int = 1, depthwise: bool, bias: bool = False, **factory: Any
-) -> nn.Conv2d:
-    """A 3 x 3 kernel that keeps the size; without bias, where batch normalisation would take it away."""
-    options = {"padding": dilation, "dilation": dilation, "groups": channels if depthwise else 1}
-    return nn.Conv2d(channels, channels, 3, bias=bias, **options, **factory)
+EPS = 1e-6  # of all normalisations here
 
 
-def _gate(channels: int, **factory: Any) -> SqueezeExcite:
-    """A gate with one hidden unit is easily dead: at least four."""
-    return SqueezeExcite(channels, max(4, channels // 4), **factory)
+def _conv(channels: int, *, groups: int, dilation: int = 1, **factory: Any) -> nn.Conv2d:
+    """A 3 x 3 kernel without bias that keeps the size."""
+    options = {"padding": dilation, "dilation": dilation, "groups": groups, "bias": False}
+    return nn.Conv2d(channels, channels, 3, **options, **factory)
 
 
-@implements("spartan", example=lambda: (SpatialMixer(8), torch.randn(3, 8, 5, 6)), mixes_batch=True)
+def _norm(channels: int, **factory: Any) -> nn.BatchNorm2d:
+    return nn.BatchNorm2d(channels, eps=EPS, **factory)
+
+
+@implements("spartan", example=lambda: (SpatialMixer(16), torch.randn(3, 16, 5, 6)), mixes_batch=True)
 class SpatialMixer(nn.Module):
     r"""A high branch with a small and a low branch with a large receptive field, side by side.
 
@@ -73,10 +73,10 @@ class SpatialMixer(nn.Module):
         y = P_2\, [\,S(K_1 * u),\; S(K_2 *_2 K_2' *_2 u)\,]
 
     :math:`\bar u` is the mean of each channel over space, :math:`*_2` a convolution with dilation 2, S
-    squeeze and excite; batch normalisation and GELU close each branch.
+    squeeze and excite with c / 8 hidden units; batch normalisation and GELU close each branch.
 
     Args:
-        channels: c, even; the branches have half of it each.
+        channels: c, a multiple of 8; the branches have half of it each.
         depthwise: one kernel per channel, as in late stages of the network.
         device: of the parameters.
         dtype: of the parameters.
@@ -84,11 +84,14 @@ class SpatialMixer(nn.Module):
     Shape: ``(b, c, i, j)`` to the same.
 
     Raises:
-        ValueError: for a number of channels that is odd or below 1, or others than built for.
+        ValueError: for a number of channels that is no multiple of 8, or others than built for.
         TypeError: for channels that are no integer, or an input of another dtype.
 
     Paper: SpaRTAN: Spatial Reinforcement Token-based Aggregation Network for Visual Recognition -
-    https://arxiv.org/abs/2507.10999 (the details follow the authors' code)
+    https://arxiv.org/abs/2507.10999
+
+    As in the authors' code, which is compared by value. Differs from it: weights start as torch's do, not
+    normal with a variance of 2 over the fan-out and biases at zero.
 
     >>> SpatialMixer(8)(torch.randn(2, 8, 5, 5)).shape
     torch.Size([2, 8, 5, 5])
@@ -104,19 +107,19 @@ class SpatialMixer(nn.Module):
     ) -> None:
         super().__init__()
         factory = {"device": device, "dtype": dtype}
-        _require_even(type(self).__name__, channels)
+        _require_eighths(type(self).__name__, channels)
         self.channels, half = channels, channels // 2
         self.reduce = nn.Conv2d(channels, half, 1, **factory)
         self.contrast = nn.Parameter(torch.empty(half, 1, 1, **factory))
-        conv = {"depthwise": depthwise, **factory}
-        self.high = nn.Sequential(_conv(half, **conv), nn.BatchNorm2d(half, **factory), nn.GELU())
+        conv = {"groups": half if depthwise else 1, **factory}
+        self.high = nn.Sequential(_conv(half, **conv), _norm(half, **factory), nn.GELU())
         self.low = nn.Sequential(
-            _conv(half, dilation=2, bias=True, **conv),
             _conv(half, dilation=2, **conv),
-            nn.BatchNorm2d(half, **factory),
+            _conv(half, dilation=2, **conv),
+            _norm(half, **factory),
             nn.GELU(),
         )
-        self.excite_high, self.excite_low = (_gate(half, **factory) for _ in range(2))
+        self.excite_high, self.excite_low = (SqueezeExcite(half, half // 4, **factory) for _ in range(2))
         self.out = nn.Conv2d(channels, channels, 1, **factory)
         self.reset_parameters()
 
@@ -137,13 +140,16 @@ class SpatialMixer(nn.Module):
         return f"{self.channels}"
 
 
-def _require_even(layer: str, channels: int) -> None:
+def _require_eighths(layer: str, channels: int) -> None:
     require_positive(layer, channels=channels)
-    if channels % 2:
-        raise ValueError(f"{layer}: channels must be even, since two branches share them; got {channels}")
+    if channels % 8:
+        raise ValueError(
+            f"{layer}: channels must be a multiple of 8 (two branches, whose gates have a quarter of their "
+            f"channels), got {channels}"
+        )
 
 
-@implements("spartan", example=lambda: (WaveChannelMixer(6), torch.randn(3, 6, 5, 4)), mixes_batch=True)
+@implements("spartan", example=lambda: (WaveChannelMixer(12), torch.randn(3, 12, 5, 4)), mixes_batch=True)
 class WaveChannelMixer(nn.Module):
     r"""A gated channel network whose features turn as waves: in pairs, with amplitude and phase.
 
@@ -151,11 +157,13 @@ class WaveChannelMixer(nn.Module):
         f = A \odot T + A_m T_m, \quad y = P_3\, S(\mathrm{GELU}(\mathrm{BN}(K * R(f))))
 
     :math:`m` is the strongest of the input's channels at each pixel, whose product is added to all; R is
-    :func:`rotate_channel_pairs`, K a depthwise 3 x 3 kernel, S squeeze and excite.
+    :func:`rotate_channel_pairs`, K a 3 x 3 kernel, S squeeze and excite with c / 4 hidden units.
 
     Args:
         channels: c.
         expansion: width between P1 and P3 in units of c.
+        depthwise: one kernel K per channel, as in early stages of the network; in late ones (False) c groups
+            of as many channels as the expansion.
         device: of the parameters.
         dtype: of the parameters.
 
@@ -168,9 +176,10 @@ class WaveChannelMixer(nn.Module):
     Paper: SpaRTAN: Spatial Reinforcement Token-based Aggregation Network for Visual Recognition -
     https://arxiv.org/abs/2507.10999
 
-    As in the authors' code the strongest channel is looked for among the c channels of the input but read off
-    the wider tensors, so only their first c channels can be picked. The choice has no gradient, the picked
-    value has.
+    As in the authors' code, which is compared by value: the strongest channel is looked for among the c
+    channels of the input but read off the wider tensors, so only their first c channels can be picked. The
+    choice has no gradient, the picked value has. Differs from it: the start of the weights, see
+    :class:`SpatialMixer`; fewer than 4 channels and an expansion of 1 are allowed.
 
     >>> WaveChannelMixer(6).rotation.shape
     torch.Size([6, 2])
@@ -181,6 +190,7 @@ class WaveChannelMixer(nn.Module):
         channels: int,
         *,
         expansion: int = 2,
+        depthwise: bool = True,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -191,10 +201,9 @@ class WaveChannelMixer(nn.Module):
         self.token, self.amplitude = (nn.Conv2d(channels, inner, 1, **factory) for _ in range(2))
         self.rotation = nn.Parameter(torch.empty(inner // 2, 2, **factory))
         self.reset_parameters()
-        self.mix = nn.Sequential(
-            _conv(inner, depthwise=True, **factory), nn.BatchNorm2d(inner, **factory), nn.GELU()
-        )
-        self.excite = _gate(inner, **factory)
+        conv = _conv(inner, groups=inner if depthwise else channels, **factory)
+        self.mix = nn.Sequential(conv, _norm(inner, **factory), nn.GELU())
+        self.excite = SqueezeExcite(inner, max(1, channels // 4), **factory)
         self.out = nn.Conv2d(inner, channels, 1, **factory)
 
     def reset_parameters(self) -> None:
@@ -240,7 +249,9 @@ def _require_pairs(layer: str, channels: int, expansion: int) -> None:
 
 
 @implements(
-    "spartan", example=lambda: (SpartanBlock(8, layer_scale=0.5), torch.randn(3, 8, 5, 6)), mixes_batch=True
+    "spartan",
+    example=lambda: (SpartanBlock(16, layer_scale=0.5), torch.randn(3, 16, 5, 6)),
+    mixes_batch=True,
 )
 class SpartanBlock(nn.Module):
     r"""Space, then channels, each normalised, scaled and added.
@@ -251,9 +262,11 @@ class SpartanBlock(nn.Module):
     N is group normalisation with one group.
 
     Args:
-        channels: c, even.
+        channels: c, a multiple of 8.
         expansion: of the channel mixer.
-        depthwise: kernels of the spatial mixer, see :class:`SpatialMixer`.
+        depthwise: as in late stages of the network: the spatial mixer has one kernel per channel, the channel
+            mixer kernels over small groups. In early stages (False) the spatial mixer has full kernels and
+            the channel mixer one per channel.
         layer_scale: where both layer scales start.
         device: of the parameters.
         dtype: of the parameters.
@@ -261,14 +274,15 @@ class SpartanBlock(nn.Module):
     Shape: ``(b, c, i, j)`` to the same.
 
     Raises:
-        ValueError: for a number of channels that is odd or below 1, an expansion below 1, a layer scale that
-            is not finite, or other channels than built for.
+        ValueError: for a number of channels that is no multiple of 8, an expansion below 1, a layer scale
+            that is not finite, or other channels than built for.
         TypeError: for an argument of another type, or an input of another dtype.
 
     Paper: SpaRTAN: Spatial Reinforcement Token-based Aggregation Network for Visual Recognition -
     https://arxiv.org/abs/2507.10999
 
-    Short trainings need a larger layer scale than the 1e-5 of the authors' code.
+    As in the authors' code, which is compared by value. Differs from it: no stochastic depth, and the start
+    of the weights, see :class:`SpatialMixer`. Short trainings need a larger layer scale than 1e-5.
 
     >>> x = torch.randn(2, 8, 5, 5)
     >>> torch.equal(SpartanBlock(8, layer_scale=0.0)(x), x)
@@ -287,13 +301,14 @@ class SpartanBlock(nn.Module):
     ) -> None:
         super().__init__()
         name, factory = type(self).__name__, {"device": device, "dtype": dtype}
-        _require_even(name, channels)
+        _require_eighths(name, channels)
         _require_pairs(name, channels, expansion)
         require_number(name, layer_scale=layer_scale)
         self.channels = channels
-        self.space_norm, self.channel_norm = (nn.GroupNorm(1, channels, **factory) for _ in range(2))
+        self.space_norm, self.channel_norm = (nn.GroupNorm(1, channels, eps=EPS, **factory) for _ in range(2))
         self.space = SpatialMixer(channels, depthwise=depthwise, **factory)
-        self.channel = WaveChannelMixer(channels, expansion=expansion, **factory)
+        sizes = {"expansion": expansion, "depthwise": not depthwise}
+        self.channel = WaveChannelMixer(channels, **sizes, **factory)
         self.space_scale, self.channel_scale = (
             ChannelScale(channels, layer_scale, **factory) for _ in range(2)
         )

@@ -12,6 +12,7 @@ from course_lib.experiments.layers.conv.lsnet import context as context
 from course_lib.experiments.layers.conv.lsnet import context_batch as context_batch
 from course_lib.experiments.layers.conv.lsnet import depthwise_separable as depthwise_separable
 from course_lib.experiments.layers.conv.malconv import LENGTHS as LENGTHS
+from course_lib.experiments.layers.conv.malconv import LONGEST as LONGEST
 from course_lib.experiments.layers.conv.malconv import PLACES as PLACES
 from course_lib.experiments.layers.conv.malconv import SIGNATURES as SIGNATURES
 from course_lib.experiments.layers.conv.malconv import WINDOW as WINDOW
@@ -21,10 +22,12 @@ from course_lib.experiments.layers.conv.malconv import needle as needle
 from course_lib.experiments.layers.conv.malconv import needle_longer as needle_longer
 from course_lib.experiments.layers.conv.malconv import planted_files as planted_files
 from course_lib.experiments.layers.conv.malconv import source_bytes as source_bytes
+from course_lib.experiments.layers.conv.network_in_network import FILTERS as FILTERS
 from course_lib.experiments.layers.conv.network_in_network import HEADS as HEADS
 from course_lib.experiments.layers.conv.network_in_network import DenseHead as DenseHead
+from course_lib.experiments.layers.conv.network_in_network import filters_network as filters_network
 from course_lib.experiments.layers.conv.network_in_network import heads as heads
-from course_lib.experiments.layers.conv.network_in_network import heads_faster as heads_faster
+from course_lib.experiments.layers.conv.network_in_network import small_networks as small_networks
 from course_lib.experiments.layers.conv.side_by_side import FRAME as FRAME
 from course_lib.experiments.layers.conv.side_by_side import SIDE_BY_SIDE as SIDE_BY_SIDE
 from course_lib.experiments.layers.conv.side_by_side import side_by_side as side_by_side

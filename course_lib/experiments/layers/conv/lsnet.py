@@ -6,10 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_lib.layers.conv import (
-    LSConv,
-)
-from course_lib.measure import experiment
+from course_lib.layers.conv import LSConv
+from course_lib.measure import at_least, at_most, experiment, paper_claim, question
 from course_lib.training.loop import fit
 
 
@@ -45,7 +43,43 @@ CONTEXT: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-@experiment(paper="lsnet", seeds=3)
+TASK = "far context chooses between two near neighbours, 200 steps"
+
+
+@experiment(
+    paper="lsnet",
+    seeds=3,
+    trained=dict.fromkeys(("lsconv", "relu"), at_most(0.5)),  # the best linear answer: half of the variance
+    claims=[
+        paper_claim(
+            "LSNet is more accurate and faster than earlier lightweight networks",
+            where="abstract",
+            headline=True,
+            not_tested="needs ImageNet and timing of whole networks",
+            scale="one layer on fields of 12 x 12 noise, 200 steps; the paper: ImageNet, COCO and ADE20K",
+        ),
+        question(
+            "a 7 x 7 context reaches the 3 x 3 aggregation of one LSConv: its error over the variance",
+            of=TASK,
+            value=lambda m: m["lsconv"],
+            expect=at_most(0.3),
+        ),
+        question(
+            "a linear 7 x 7 operator stays at half of the variance: its error over the variance",
+            of=TASK,
+            value=lambda m: m["linear"],
+            expect=at_least(0.49),
+        ),
+        question(
+            "two static layers with ReLU and as many parameters are worse than one LSConv (difference of the "
+            "errors over the variance)",
+            of=TASK,
+            value=lambda m: m["relu"] - m["lsconv"],
+            expect=at_least(0.0),
+            verdict="open",
+        ),
+    ],
+)
 def context(seed: int) -> dict[str, float]:
     """Far context chooses between two near neighbours: squared error relative to the target's mean square.
 
