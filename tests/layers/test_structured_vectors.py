@@ -1,0 +1,95 @@
+"""layers/structured against values of the authors' code; see tests/vectors."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from course_lib.layers.structured import (
+    BlockTensorTrainLinear,
+    KroneckerLinear,
+    LowRankLinear,
+    MemoryLinear,
+    MonarchLinear,
+    structured_param_groups,
+)
+from tests.vectors import Vector, fill, vector
+
+# -- Block Tensor-Train ----------------------------------------------------------------------------
+
+
+def by_their_names(v: Vector) -> tuple[dict[str, Tensor], list[str]]:
+    """Their numbers as ours are laid out, and the names of our factors in their order."""
+    given = v.weights()
+    first, second = given["op_params.0"], given["op_params.1"]
+    if v.call.startswith("build_btt"):
+        rank = second.shape[1] // first.shape[0]
+        right = first.unflatten(2, (second.shape[0], rank)).permute(2, 0, 1, 3)
+        left = second.unflatten(1, (first.shape[0], rank)).permute(3, 0, 1, 2)
+        return {"right": right, "left": left, "bias": transposed(given["b"], second)}, ["right", "left"]
+    if v.call.startswith("build_monarch"):
+        right, left = first.permute(1, 0, 2)[..., None], second.permute(1, 0, 2)[..., None]
+        return {"right": right, "left": left, "bias": given["b"]}, ["right", "left"]
+    if v.call.startswith("build_low_rank"):
+        return {"v": first, "u": second.mT, "bias": given["b"]}, ["v", "u"]
+    return {"a": first[..., 0].mT, "b": second[..., 0].mT, "bias": given["b"]}, ["a", "b"]
+
+
+def transposed(y: Tensor, core: Tensor) -> Tensor:
+    """Their Block Tensor-Train numbers its outputs column by column of ours."""
+    return y.unflatten(-1, (core.shape[0], core.shape[2])).mT.flatten(-2)
+
+
+BLOCKS = {
+    "BTT rank 2": lambda: BlockTensorTrainLinear((6, 2), (10, 2), 2),
+    "BTT rank 1": lambda: MonarchLinear((4, 4), (4, 4)),
+    "low rank": lambda: LowRankLinear(12, 20, 4),
+    "Kronecker": lambda: KroneckerLinear((2, 6), (2, 10)),
+    "Monarch": lambda: MonarchLinear((4, 4), (4, 4)),
+}
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_structures_their_fans_and_their_learning_rates_are_those_of_the_authors(name):
+    v, layer = vector("block-tensor-train", name), BLOCKS[name]()
+    numbers, order = by_their_names(v)
+    fill(layer, numbers, {key: key for key in layer.state_dict()})
+    y = layer(*v.given())
+    if v.call.startswith("build_btt"):
+        y = y.unflatten(-1, layer.out_shape).mT.flatten(-2)
+    rates = {
+        id(p): group["lr"]
+        for group in structured_param_groups(layer, 1.0, layer.in_features)
+        for p in group["params"]
+    }
+    names = {"b": layer.bias, **dict(zip(("op_params.0", "op_params.1"), map(layer.get_parameter, order)))}
+    multipliers = torch.tensor([rates[id(names[key])] for key in ("b", "op_params.0", "op_params.1")])
+    fans = torch.tensor([layer.factor_fans()[key] for key in order])
+    v.check(y, multipliers, fans)
+
+
+# -- MemoryFormer ----------------------------------------------------------------------------------
+
+
+def own_rows(tables: Tensor, bits: int) -> Tensor:
+    """Their tables, one chunk after the other: the first entry of a chunk is the highest bit of the row."""
+    order = [int(f"{row:0{bits}b}"[::-1], 2) for row in range(2**bits)]
+    return tables.unflatten(0, (-1, 2**bits))[:, order]
+
+
+def test_a_memory_layer_and_its_gradients_are_those_of_the_authors():
+    v, layer = vector("memoryformer", "memory layer"), MemoryLinear(6, 5, bits=3)
+    given = v.weights()
+    fill(layer, {"tables": own_rows(given["tables"], 3), "bias": given["bias"]}, lambda key: key)
+    x = v.given()[0].requires_grad_()
+    y = layer(x)
+    slope, rows = torch.autograd.grad(y.square().sum(), (x, layer.tables))
+    v.check(y, slope, own_rows(rows.flatten(0, 1), 3).flatten(0, 1))
+
+
+def test_the_feed_forward_half_of_a_block_is_that_of_the_authors():
+    v = vector("memoryformer", "feed-forward half")
+    half = nn.Sequential(MemoryLinear(6, 10, bits=3), nn.LayerNorm(10), MemoryLinear(10, 6, bits=5))
+    given = v.weights()
+    given |= {"0.tables": own_rows(given["0.tables"], 3), "2.tables": own_rows(given["2.tables"], 5)}
+    fill(half, given, lambda key: key)
+    v.check(half(*v.given()))
