@@ -102,10 +102,8 @@ def identities(
     shown, data, broken = [], [], []
     for text, value, expect in rows:
         finding = find(Statement("identity", text, value, expect, "holds", paper_id or "", of=""))
-        held = (
-            expect.holds(finding.measured)
-            if not isinstance(finding.measured, Sample)
-            else all(map(expect.holds, finding.measured))
+        held = expect.holds(finding.measured) if not isinstance(finding.measured, Sample) else all(
+            map(expect.holds, finding.measured)
         )
         shown.append([_anchored(finding), finding.found, str(expect)])
         data.append({**finding.data, "verdict": "holds" if held else "does not hold"})
@@ -116,9 +114,7 @@ def identities(
         raise ClaimDrift("does not hold\n  " + "\n  ".join(broken))
 
 
-def claim(
-    paper_id: str, text: str, *, measured: Any, expect: Expectation, verdict: str = "reproduced"
-) -> None:
+def claim(paper_id: str, text: str, *, measured: Any, expect: Expectation, verdict: str = "reproduced") -> None:
     """One claim of the first form, until its page is written in the second."""
     show_claims(Statement("paper", text, number_or_sample(measured), expect, verdict, paper_id, where="?"))
 

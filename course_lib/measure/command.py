@@ -76,9 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("--date", type=datetime.date.fromisoformat, default=datetime.date.today())
     claims = parsers["claims"]
     claims.add_argument("--seeds", type=_seeds, help="judge by these seeds; nothing is stored")
-    claims.add_argument(
-        "--moved", action="store_true", help="list only those whose verdict is not the pinned"
-    )
+    claims.add_argument("--moved", action="store_true", help="list only those whose verdict is not the pinned")
     claims.set_defaults(force=False, store=False)
     for sub in (run, parsers["restamp"], verify, claims):
         sub.add_argument("--backend", default="loky", help="loky (default), dask or threading")
@@ -382,17 +380,13 @@ def _claims(chosen: dict[str, Callable], options: argparse.Namespace) -> int:
             (kept if finding.verdict == pinned else moved)[kind] += 1
             if finding.verdict != pinned or not options.moved:
                 now = finding.verdict if finding.verdict == pinned else f"{finding.verdict}, was {pinned}"
-                rows.append(
-                    (now, finding.found, str(finding.statement.expect), name, finding.statement.whole)
-                )
+                rows.append((now, finding.found, str(finding.statement.expect), name, finding.statement.whole))
     print(Table(rows, ("verdict", "measured", "expected", "experiment", "statement"), align="lllll"))
     for kind in sorted(kept | moved):
         print(f"{kind}: {kept[kind]} of {kept[kind] + moved[kind]} verdicts as pinned")
     left = len(wanted) - len(results) - len(failures)
     if left:
-        print(
-            f"{_count(left, 'experiment')} not judged: {'their results are' if left > 1 else 'its result is'} not fresh"
-        )
+        print(f"{_count(left, 'experiment')} not judged: {'their results are' if left > 1 else 'its result is'} not fresh")
     for name, text in failures.items():
         print(f"\n{name} failed:\n{text}", file=sys.stderr)
     return int(bool(failures or moved))

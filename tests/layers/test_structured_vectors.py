@@ -61,7 +61,7 @@ def test_structures_their_fans_and_their_learning_rates_are_those_of_the_authors
         for group in structured_param_groups(layer, 1.0, layer.in_features)
         for p in group["params"]
     }
-    names = {"b": layer.bias, **dict(zip(("op_params.0", "op_params.1"), map(layer.get_parameter, order)))}
+    names = {"b": layer.bias, **dict(zip(("op_params.0", "op_params.1"), map(layer.get_parameter, order), strict=True))}
     multipliers = torch.tensor([rates[id(names[key])] for key in ("b", "op_params.0", "op_params.1")])
     fans = torch.tensor([layer.factor_fans()[key] for key in order])
     v.check(y, multipliers, fans)

@@ -56,7 +56,7 @@ def memory_linear_naive(
 class MemoryLinear(nn.Module):
     r"""Cut the input into chunks; the signs of a chunk are the address of a row; add the rows, weighted.
 
-    .. math:: y = c + \sum_{k=1}^{K} \Bigl(\sum_i |z_{ki}|\Bigr)\, p(z_k)\, T_k[h(z_k)], \qquad
+    .. math:: y = c + \sum_{k=1}^{K} \Bigl(\sum_i |z_{ki}|\Bigr) p(z_k)\, T_k[h(z_k)], \qquad
         h(z)_i = [z_i > 0], \qquad p(z) = \prod_i \frac{1}{1 + e^{-2 |z_i| / t}}
 
     :math:`p(z)` is the softmax weight of the corner :math:`s = \mathrm{sign}(z)` among all :math:`2^\tau`
@@ -70,8 +70,8 @@ class MemoryLinear(nn.Module):
         out_features: output width o.
         bits: :math:`\tau`, entries of a chunk; a divisor of ``in_features``.
         temperature: t of p; small values make p one.
-        full: weigh a row by :math:`\langle z, s \rangle\, p(z)`, as the authors' code does; False weighs it by
-            p alone, as the paper writes it.
+        full: weigh a row by :math:`\langle z, s \rangle\, p(z)`, as the authors' code does; False weighs it
+            by p alone, as the paper writes it.
         bias: add a learned vector c; not in the paper's formula, but in the authors' code.
         device: of the parameters.
         dtype: of the parameters.
