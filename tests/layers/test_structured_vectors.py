@@ -10,9 +10,18 @@ from course_lib.layers.structured import (
     LowRankLinear,
     MemoryLinear,
     MonarchLinear,
+    OrderedLowRankLinear,
+    SNNKLinear,
+    arccos_features,
+    cp_als,
+    cp_tensor,
+    hierarchical_group_lasso,
+    progressive_shrink_,
     structured_param_groups,
+    svd_conv2d,
+    universal_random_features,
 )
-from tests.vectors import Vector, fill, vector
+from tests.vectors import Vector, fill, vector, wave
 
 # -- Block Tensor-Train ----------------------------------------------------------------------------
 
@@ -61,8 +70,7 @@ def test_structures_their_fans_and_their_learning_rates_are_those_of_the_authors
         for group in structured_param_groups(layer, 1.0, layer.in_features)
         for p in group["params"]
     }
-    names = {"b": layer.bias, **dict(zip(("op_params.0", "op_params.1"), map(layer.get_parameter, order), strict=True))}
-    multipliers = torch.tensor([rates[id(names[key])] for key in ("b", "op_params.0", "op_params.1")])
+    multipliers = torch.tensor([rates[id(p)] for p in (layer.bias, *map(layer.get_parameter, order))])
     fans = torch.tensor([layer.factor_fans()[key] for key in order])
     v.check(y, multipliers, fans)
 
@@ -93,3 +101,84 @@ def test_the_feed_forward_half_of_a_block_is_that_of_the_authors():
     given |= {"0.tables": own_rows(given["0.tables"], 3), "2.tables": own_rows(given["2.tables"], 5)}
     fill(half, given, lambda key: key)
     v.check(half(*v.given()))
+
+
+# -- Maestro ---------------------------------------------------------------------------------------
+
+
+def test_an_ordered_layer_its_penalty_and_its_tails_are_those_of_the_authors():
+    v, layer = vector("maestro", "linear"), OrderedLowRankLinear(6, 4)
+    given = v.weights()
+    numbers = {
+        "u": given["out_network.weight"],
+        "v": given["in_network.weight"].mT,
+        "bias": given["out_network.bias"],
+        "active_columns": torch.tensor([4]),
+    }
+    fill(layer, numbers, lambda key: key)
+    (x,) = v.given()
+    every = layer(x)
+    layer.active_rank = 2
+    first_two = layer(x)
+    layer.active_rank = None
+    penalty = hierarchical_group_lasso([layer])
+    slopes = torch.autograd.grad(penalty, (layer.v, layer.u))
+    tails = [f.detach().square().sum(0).flip(0).cumsum(0).flip(0).sqrt() for f in (layer.u, layer.v)]
+    v.check(every, first_two, penalty, slopes[0].mT, slopes[1], tails[0] * tails[1])
+    importance = v.output["importance"]
+    assert progressive_shrink_(layer, (importance[1] + importance[2]).item() / 2) == 2
+
+
+def test_a_layer_taken_from_a_dense_one_is_cut_as_the_authors_cut_it():
+    v, layer = vector("maestro", "decomposed"), OrderedLowRankLinear(6, 4)
+    given = v.weights()
+    near = LowRankLinear.from_dense(given["weight"], 4, given["bias"]).state_dict()
+    fill(layer, {**near, "active_columns": torch.tensor([4])}, lambda key: key)
+    every = layer(*v.given())
+    layer.active_rank = 2
+    v.check(every, layer(*v.given()))
+
+
+# -- Mixed-TD --------------------------------------------------------------------------------------
+
+CHAINS = {
+    "separable": lambda conv: svd_conv2d(conv, 3, unfolding="separable"),
+    "filters": lambda conv: svd_conv2d(conv, 2, unfolding="filters"),
+    "channels": lambda conv: svd_conv2d(conv, 2, unfolding="channels"),
+    "filters, input groups": lambda conv: svd_conv2d(conv, 2, unfolding="filters", groups=2),
+    "channels, filter groups": lambda conv: svd_conv2d(conv, 2, unfolding="channels", groups=2),
+}
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_chains_by_svd_and_their_sizes_are_those_of_the_authors(name):
+    v, conv = vector("mixed-td", name), nn.Conv2d(4, 6, 3, stride=2, padding=1)
+    fill(conv, v.weights(), lambda key: key)
+    chain = CHAINS[name](conv)
+    size = torch.tensor(sum(link.weight.numel() for link in chain))
+    v.check(chain(*v.given()), size)
+
+
+def test_cp_comes_as_near_to_a_kernel_as_that_of_the_authors():
+    v, conv = vector("mixed-td", "CP"), nn.Conv2d(4, 6, 3, padding=1)
+    fill(conv, v.weights(), lambda key: key)
+    rebuilt = cp_tensor(cp_als(conv.weight.detach(), 5))
+    error = (rebuilt - conv.weight.detach()).norm() / conv.weight.detach().norm()
+    assert error <= 1.01 * v.output["relative error"]
+
+
+# -- Scalable neural network kernels ---------------------------------------------------------------
+
+
+def test_random_features_and_their_layer_are_those_of_the_authors():
+    v = vector("snnk", "ReLU features")
+    v.check(arccos_features(*v.given()))
+    v = vector("snnk", "universal random features")
+    phi = universal_random_features(*v.given(), torch.tensor([0.3]).double())
+    v.check(phi.real, phi.imag)
+    v = vector("snnk", "NNK_Relu")
+    x, projections = v.given()
+    layer = SNNKLinear(5, 4, 7)
+    psi = arccos_features(0.3 * wave((4, 5), 1), projections)
+    fill(layer, {"psi": psi, "projections": projections}, lambda key: key)
+    v.check(layer(x))
