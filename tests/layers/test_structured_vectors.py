@@ -12,11 +12,17 @@ from course_lib.layers.structured import (
     MonarchLinear,
     OrderedLowRankLinear,
     SNNKLinear,
+    SparseDopedLinear,
+    SparseFactorizedLinear,
+    SparseParallelLinear,
+    SparseWideLinear,
     arccos_features,
     cp_als,
     cp_tensor,
     hierarchical_group_lasso,
     progressive_shrink_,
+    rigl_update_,
+    sparse_ift_size,
     structured_param_groups,
     svd_conv2d,
     universal_random_features,
@@ -182,3 +188,59 @@ def test_random_features_and_their_layer_are_those_of_the_authors():
     psi = arccos_features(0.3 * wave((4, 5), 1), projections)
     fill(layer, {"psi": psi, "projections": projections}, lambda key: key)
     v.check(layer(x))
+
+
+# -- Sparse iso-FLOP -------------------------------------------------------------------------------
+
+
+def centre(kernel: Tensor) -> Tensor:
+    """What a 3 x 3 kernel does to an image of one pixel."""
+    return kernel[:, :, kernel.shape[2] // 2, kernel.shape[3] // 2]
+
+
+@pytest.mark.parametrize("mode", ["eval", "train"])
+def test_parallel_branches_with_batch_norms_make_the_block_of_the_authors(mode):
+    v = vector("sparse-ift", f"parallel block, {mode}")
+    given, halves = v.weights(), []
+    for half in "12":
+        layer = SparseParallelLinear(4, 4, 2 / 3, activation=lambda: nn.BatchNorm1d(4), bias=False)
+        numbers = {}
+        for i in range(3):
+            numbers[f"branches.{i}.dense_weight"] = centre(given[f"conv{half}_list.{i}.weight"])
+            numbers[f"branches.{i}.mask"] = torch.ones(4, 4)
+            for name in ("weight", "bias", "running_mean", "running_var"):
+                numbers[f"activations.{i}.{name}"] = given[f"bn{half}_list.{i}.{name}"]
+        fill(layer, numbers, lambda key: key)
+        halves.append(layer.train(mode == "train"))
+    x = v.given()[0].flatten(1)
+    y = (halves[1](halves[0](x).relu()) + x).relu()
+    v.check(y[..., None, None])
+
+
+def test_doped_and_factorized_layers_and_all_their_sizes_are_those_of_the_authors():
+    v, layer = vector("sparse-ift", "doped"), SparseDopedLinear(4, 6, 0.5, bias=False)
+    given = v.weights()
+    u, w = centre(given["V_conv1x1.weight"]), centre(given["U_conv3x3.weight"])
+    layer.u, layer.v = nn.Parameter(u), nn.Parameter(w.mT)  # of the rank of their 3 x 3 kernel
+    layer.sparse.mask.fill_(True)
+    layer.sparse.dense_weight.data = centre(given["sparse_conv.weight"])
+    v.check(layer(v.given()[0].flatten(1))[..., None, None])
+    v, layer = vector("sparse-ift", "factorized"), SparseFactorizedLinear(2, 6, 0.5, bias=False)
+    for factor, name in ((layer.first, "U_conv3x3.weight"), (layer.second, "V_conv1x1.weight")):
+        factor.dense_weight = nn.Parameter(centre(v.weights()[name]))
+        factor.in_features = factor.dense_weight.shape[1]
+        factor.mask = torch.ones_like(factor.dense_weight, dtype=torch.bool)
+    v.check(layer(v.given()[0].flatten(1))[..., None, None])
+    shapes = [(9 * i, o, s) for i, o in ((16, 16), (3, 7), (64, 128)) for s in (0.5, 0.75, 0.9)]
+    sizes = [torch.tensor([sparse_ift_size(*n, kind) for n in shapes]) for kind in ("factorized", "doped")]
+    vector("sparse-ift", "sizes").check(*sizes)
+
+
+def test_masks_move_as_those_of_the_authors():
+    v, layer = vector("sparse-ift", "RigL"), SparseWideLinear(4, 4, 0.6).double()
+    weight, gradient, order = v.given()
+    mask = torch.zeros(40, dtype=torch.bool)
+    mask[order.flatten().argsort()[:16]] = True
+    layer.mask, layer.dense_weight = mask.reshape(5, 8), nn.Parameter(weight.clone())
+    assert rigl_update_(layer, gradient, 0.5) == 8
+    v.check(layer.mask, layer.weight)
