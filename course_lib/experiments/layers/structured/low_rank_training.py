@@ -52,6 +52,7 @@ SETTING = "GPT of 2 blocks, width 32, matrices of rank 8, 800 steps"
             of=SETTING,
             value=lambda m: m["ones_loss"] - m["spectral_loss"],
             expect=at_most(0.03),
+            verdict="not tested",
             scale="20 000 parameters, 800 steps of English letters and no weight decay; the paper: GPT-2 and "
             "image networks, trained to the end",
         ),
@@ -61,6 +62,7 @@ SETTING = "GPT of 2 blocks, width 32, matrices of rank 8, 800 steps"
             of=SETTING,
             value=lambda m: m["default_loss"] - m["spectral_loss"],
             expect=at_least(0.0),
+            verdict="not tested",
         ),
     ],
 )

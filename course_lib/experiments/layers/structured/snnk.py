@@ -33,8 +33,8 @@ def least_squares(x: Tensor, y: Tensor) -> nn.Module:
             "fine-tuned here",
         ),
         paper_claim(
-            "a bundled network, one linear solve without backpropagation, is no worse than a network of as many "
-            "parameters trained by gradient descent (gain in accuracy)",
+            "a bundled network, one linear solve without backpropagation, is no worse than a network of as "
+            "many parameters trained by gradient descent (gain in accuracy)",
             where="abstract",
             of="digits, 2560 parameters",
             value=lambda m: m["closed_form_accuracy"] - m["trained_accuracy"],
