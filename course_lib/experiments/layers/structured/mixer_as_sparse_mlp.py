@@ -47,10 +47,10 @@ SETTING = "one Mixer block of about 510 trained weights on digits, 400 steps"
             value=lambda m: m["256"] - m["88"],
             expect=at_least(0.0),
             verdict="not tested",
-            scale="510 weights between random ends on 8 x 8 digits; the paper: Mixers on CIFAR and ImageNet",
+            scale="510 weights between random ends on 8 x 8 digits; the paper: whole Mixers on colour images",
         ),
         question(
-            "a random permutation in place of the transpose changes accuracy by less than 1.5 points (change)",
+            "a random permutation in place of the transpose changes the accuracy by less than 1.5 points",
             of=SETTING,
             value=lambda m: m["256"] - m["256_transpose"],
             expect=between(-0.015, 0.015),
