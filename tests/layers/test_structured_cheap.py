@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from course_lib.experiments.layers.structured import exactly_ordered, largest_angle, ordered_loss
 from course_lib.layers.structured import (
     Decomposition,
     LowRankLinear,
@@ -220,6 +221,18 @@ def test_pipelined_latency_is_the_best_of_all_shares():
     )
     with pytest.raises(ValueError, match="3 layers"):
         pipelined_latency(work, 2)
+
+
+def test_the_ordered_loss_is_the_mean_over_all_ranks_and_its_optimum_the_principal_components():
+    layer, x = OrderedLowRankLinear(5, 5, rank=3, bias=False).double(), torch.randn(30, 5).double()
+    losses = []
+    for rank in (1, 2, 3):
+        layer.active_rank = rank
+        losses.append((layer(x) - x).square().sum())
+    torch.testing.assert_close(ordered_loss(layer, x, x), torch.stack(losses).mean())
+    fitted = exactly_ordered(x, x, 3, seed=0)
+    directions = torch.linalg.svd(x, full_matrices=False)[2]
+    assert all(largest_angle(fitted.u[:, :b], directions[:b].mT) < 0.1 for b in (1, 2, 3))
 
 
 # -- Sparse iso-FLOP -------------------------------------------------------------------------------
