@@ -98,7 +98,7 @@ LINEAR = 0.361
 
 @experiment(
     paper="sparse-ift",
-    seeds=3,
+    seeds=5,
     trained={"*_accuracy": at_least(LINEAR + 0.1)},
     claims=[
         paper_claim(
