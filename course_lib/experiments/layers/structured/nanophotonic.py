@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from course_lib.layers.structured import PhotonicLinear, saturable_absorber
 from course_lib.measure import at_least, at_most, experiment, paper_claim, question
-from course_lib.training.loop import fit
+from course_lib.training.loop import cosine_schedule, fit
 
 VOWELS = (
     (730.0, 1090.0, 2440.0, 3400.0),
@@ -21,7 +21,7 @@ def vowels(per_class: int, seed: int) -> tuple[Tensor, Tensor]:
     centres, generator = torch.tensor(VOWELS), torch.Generator().manual_seed(seed)
     labels = torch.arange(4).repeat_interleave(per_class)
     jitter = 1 + 0.12 * torch.randn(4 * per_class, 4, generator=generator)
-    return (centres[labels] * jitter - centres.mean(0)) / centres.mean(0), labels
+    return centres[labels] * jitter / centres.mean(0), labels
 
 
 class TwoLayers(nn.Module):
@@ -38,6 +38,7 @@ class TwoLayers(nn.Module):
 @experiment(
     paper="nanophotonic",
     seeds=3,
+    # The nearest centre is about the best that such data allow.
     trained={"*_accuracy": lambda m: at_least(m["nearest_centre"].mean - 0.02)},
     claims=[
         paper_claim(
@@ -70,7 +71,7 @@ def noisy_chip(seed: int) -> dict[str, float]:
     torch.manual_seed(seed)
     digital = TwoLayers(nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False))
     train = vowels(64, seed)
-    fit(digital, train, steps=100, batch_size=64, lr=0.1, seed=seed)
+    fit(digital, train, steps=300, batch_size=64, lr=0.03, schedule=cosine_schedule(), seed=seed)
     x, y = vowels(100, 100 + seed)
     means = torch.stack([train[0][train[1] == label].mean(0) for label in range(4)])
     result = {"nearest_centre": (torch.cdist(x, means).argmin(1) == y).double().mean().item()}
