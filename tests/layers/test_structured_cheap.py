@@ -133,10 +133,15 @@ def test_full_rank_svd_chain_equals_the_convolution(unfolding, rank, options):
     assert chain[0].out_channels == rank
 
 
-@pytest.mark.parametrize(("unfolding", "rank"), [("filters", 7), ("separable", 10), ("channels", 2)])
-def test_grouped_svd_chain_at_full_rank_equals_the_convolution(unfolding, rank):
+@pytest.mark.parametrize(
+    ("unfolding", "rank", "groups"), [("filters", 7, 3), ("separable", 10, 3), ("channels", 6, 7)]
+)
+def test_grouped_svd_chain_at_full_rank_equals_the_convolution(unfolding, rank, groups):
     conv, x = convolution(stride=2), torch.randn(2, 6, 11, 13).double()
-    torch.testing.assert_close(svd_conv2d(conv, rank, unfolding=unfolding, groups=3)(x), conv(x))
+    chain = svd_conv2d(conv, rank, unfolding=unfolding, groups=groups)
+    torch.testing.assert_close(chain(x), conv(x))
+    with pytest.raises(ValueError, match="groups must divide"):
+        svd_conv2d(conv, 1, unfolding=unfolding, groups=5)
 
 
 @pytest.mark.parametrize("unfolding", ["filters", "separable", "channels"])
