@@ -159,6 +159,7 @@ def test_nearest_block_tensor_train_is_stationary_and_no_perturbation_is_nearer(
         lambda: commutation_matrix(0, 2),
         lambda: structured_init_std(0, 1),
         lambda: structured_lr_multiplier(4, 0),
+        lambda: structured_lr_multiplier(4, 4, num_factors=0),
         lambda: spectral_init_(LowRankLinear(4, 6, 2), torch.randn(4, 6)),
     ],
 )
@@ -201,10 +202,10 @@ def test_parameter_groups_hold_every_parameter_once_at_the_rate_of_its_fan_in():
     assert len(rate) == sum(len(g["params"]) for g in groups) == len(list(model.parameters()))
     expected = {
         model[0].weight: 0.1,
-        layer.right: 0.8,
-        layer.left: 0.4,
-        model[2].u: 1.6,
-        model[2].v: 0.1,
+        layer.right: 0.4,  # two factors: half of the rate each
+        layer.left: 0.2,
+        model[2].u: 0.8,
+        model[2].v: 0.05,
         layer.bias: 0.1,
         model[3].weight: 0.1,
     }
@@ -224,6 +225,22 @@ def test_one_adam_step_moves_the_output_alike_at_every_width_only_with_the_multi
         torch.optim.Adam(layer.parameters(), lr=rate).step()
         moves.append((layer(x) - before).abs().mean().item())
     assert math.isclose(moves[-1] / moves[0], 1 if multiplied else 16, rel_tol=0.25)
+
+
+def test_one_adam_step_moves_the_output_of_a_product_as_far_as_that_of_a_dense_layer():
+    moves = {}
+    for name, build in {
+        "dense": lambda: nn.Linear(256, 256, bias=False),
+        "Monarch": lambda: MonarchLinear((16, 16), (16, 16), bias=False),
+    }.items():
+        torch.manual_seed(0)
+        layer, x, direction = build(), torch.randn(256), torch.randn(256)
+        before = layer(x)
+        (before * direction).sum().backward()
+        torch.optim.Adam(structured_param_groups(layer, 1e-4, 256)).step()
+        moves[name] = (layer(x) - before).square().mean().sqrt().item()
+    # Without the division by the number of factors the product moves about twice as far.
+    assert math.isclose(moves["Monarch"], moves["dense"], rel_tol=0.25)
 
 
 # -- Rank ------------------------------------------------------------------------------------------

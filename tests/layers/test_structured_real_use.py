@@ -242,7 +242,7 @@ def test_a_loaded_permutation_stays_until_the_layer_is_reset():
     assert torch.equal(b.mix_channels.permute_in, own)
 
 
-def test_parallel_branches_share_the_activation_that_was_asked_for():
+def test_parallel_branches_have_the_activation_that_was_asked_for():
     layer = SparseParallelLinear(4, 6, 0.75, activation=nn.Tanh)
     x = torch.randn(5, 4)
     torch.testing.assert_close(layer(x), sum(torch.tanh(branch(x)) for branch in layer.branches))

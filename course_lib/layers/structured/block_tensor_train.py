@@ -71,8 +71,10 @@ class BlockTensorTrainLinear(nn.Module):
     Paper: Compute Better Spent: Replacing Dense Layers with Structured Matrices -
     https://arxiv.org/abs/2406.06248
 
-    Differs from the paper: the root-mean-square normalisation of the factors, which it uses in
-    transformers, is left out.
+    Differs from the paper: the normalisation of each factor by its root mean square with a learned scale,
+    which it uses in transformers, is left out. Outputs are read row by row; the authors' code reads them
+    column by column, a fixed permutation. There, too: more than two factors, a choice of the most even
+    shapes, and zeros for the last factor of a residual branch.
 
     >>> layer = BlockTensorTrainLinear((8, 8), (8, 8), 2, bias=False)
     >>> sum(p.numel() for p in layer.parameters()), layer(torch.randn(5, 64)).shape
@@ -194,6 +196,9 @@ class MonarchLinear(BlockTensorTrainLinear):
 
     Paper: Compute Better Spent: Replacing Dense Layers with Structured Matrices -
     https://arxiv.org/abs/2406.06248 (Monarch matrices themselves: https://arxiv.org/abs/2204.00595)
+
+    Differs from the paper's code: there the number of blocks is free, and both factors have as many; equal
+    to it where the width is a square and the blocks are its root.
 
     >>> layer = MonarchLinear((8, 8), (8, 8), bias=False)
     >>> sum(p.numel() for p in layer.parameters()), torch.linalg.matrix_rank(layer.weight).item()

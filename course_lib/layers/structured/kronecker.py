@@ -46,7 +46,8 @@ class KroneckerLinear(nn.Module):
     Paper: Compute Better Spent: Replacing Dense Layers with Structured Matrices -
     https://arxiv.org/abs/2406.06248
 
-    Differs from the paper: a sum of several products is allowed.
+    Differs from the paper: a sum of several products is allowed; there the product is one of a tensor train
+    of any rank.
 
     >>> layer = KroneckerLinear((8, 8), (8, 8))
     >>> sum(p.numel() for p in layer.parameters()) - 64, torch.linalg.matrix_rank(layer.weight).item()

@@ -46,6 +46,10 @@ class OrderedLowRankLinear(LowRankLinear):
     Paper: Maestro: Uncovering Low-Rank Structures via Trainable Decomposition -
     https://arxiv.org/abs/2308.14929
 
+    Differs from the authors' code: there the SVD is that of torch's uniform start, a rank is given as a share
+    and rounded up, and a layer may end with no column at all and give its bias. Convolutions and attention,
+    which it takes apart too, are left out.
+
     >>> layer = OrderedLowRankLinear(6, 4)
     >>> layer.active_rank = 2
     >>> torch.linalg.matrix_rank(layer.weight).item()
@@ -123,6 +127,8 @@ def sample_rank_(
 ) -> tuple[int, int]:
     """Draw one layer and one rank for the next training step; all other layers use all their columns.
 
+    Each layer is as likely as any other, and so is each of its ranks.
+
     Args:
         layers: the factorised layers of a network.
         generator: source of the two random numbers.
@@ -132,6 +138,10 @@ def sample_rank_(
 
     Paper: Maestro: Uncovering Low-Rank Structures via Trainable Decomposition -
     https://arxiv.org/abs/2308.14929
+
+    Differs from the authors' code: there all pairs of a layer and a rank are shuffled and used up before one
+    comes again, so a layer of many columns comes more often; and each step adds the loss with all columns to
+    that of the drawn rank, whose target is the full model's softmax.
 
     >>> layers = [OrderedLowRankLinear(3, 3), OrderedLowRankLinear(3, 3)]
     >>> which, rank = sample_rank_(layers)
@@ -162,7 +172,8 @@ def hierarchical_group_lasso(layers: Iterable[LowRankLinear]) -> Float[Tensor, "
     Paper: Maestro: Uncovering Low-Rank Structures via Trainable Decomposition -
     https://arxiv.org/abs/2308.14929
 
-    Differs from the formula: the derivative of the norm of a tail that is all zero is taken as zero.
+    Differs from the authors' code: the derivative of the norm of a tail that is all zero is taken as zero
+    (there not a number).
 
     >>> layer = LowRankLinear(2, 2, 2)
     >>> _ = nn.init.eye_(layer.u), nn.init.zeros_(layer.v)
@@ -186,6 +197,9 @@ def progressive_shrink_(layer: LowRankLinear, eps: float = 1e-7) -> int:
         \|U[:, b{:}]\|_F\, \|V[:, b{:}]\|_F \le \epsilon
 
     At least one column stays. The factors become new, smaller parameters, so an optimiser must be made anew.
+
+    Differs from the authors' code: there columns are only masked while training goes on, none need stay, a
+    product equal to the bound is kept, and the bound is 1e-5 unless given.
 
     Args:
         layer: changed in place.

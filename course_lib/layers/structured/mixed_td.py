@@ -53,6 +53,9 @@ def cp_als(tensor: Tensor, rank: int, *, steps: int = 100, ridge: float = 1e-6) 
     Paper: Mixed-TD: Efficient Neural Network Accelerator with Layer-Specific Tensor Decomposition -
     https://arxiv.org/abs/2306.05021
 
+    Differs from the authors' code, which calls a tensor library: the ridge, the equal lengths, normal columns
+    beyond the singular vectors (there uniform ones), and a number of sweeps in place of a tolerance.
+
     >>> t = cp_tensor([torch.tensor([[1.0], [2.0]]), torch.tensor([[3.0], [4.0]])])
     >>> torch.allclose(cp_tensor(cp_als(t, 1)), t, atol=1e-4)
     True
@@ -104,14 +107,17 @@ def svd_conv2d(conv: nn.Conv2d, rank: int, *, unfolding: str = "separable", grou
         conv: the trained layer, with one group.
         rank: channels r between the two, per group.
         unfolding: see the table.
-        groups: cut the input channels into so many parts, with an SVD of their own.
+        groups: cut the input channels into so many parts, with an SVD of their own; for "channels", the
+            filters.
 
     Raises:
-        ValueError: for an unknown unfolding, a layer that is grouped or padded in another way than with
-            zeros, or a rank beyond the matrix.
+        ValueError: for an unknown unfolding, groups that do not divide, a layer that is grouped or padded in
+            another way than with zeros, or a rank beyond the matrix.
 
     Paper: Mixed-TD: Efficient Neural Network Accelerator with Layer-Specific Tensor Decomposition -
     https://arxiv.org/abs/2306.05021
+
+    Differs from the authors' code: groups of "separable" are added; a dilation is kept (there it is lost).
 
     >>> chain = svd_conv2d(nn.Conv2d(8, 8, 3, padding=1), 4)
     >>> [tuple(layer.weight.shape) for layer in chain]
@@ -120,35 +126,39 @@ def svd_conv2d(conv: nn.Conv2d, rank: int, *, unfolding: str = "separable", grou
     _require_plain(conv)
     require_one_of("svd_conv2d", UNFOLDINGS, unfolding=unfolding)
     require_positive("svd_conv2d", rank=rank, groups=groups)
-    if conv.in_channels % groups:
-        raise ValueError(
-            f"svd_conv2d: groups must divide the {conv.in_channels} input channels, got {groups}"
-        )
+    what = "filters" if unfolding == "channels" else "input channels"
+    size = conv.out_channels if unfolding == "channels" else conv.in_channels
+    if size % groups:
+        raise ValueError(f"svd_conv2d: groups must divide the {size} {what}, got {groups}")
     left_axes, right_axes, first_sees, second_sees = {
         "filters": ("f", "c y x", (True, True), (False, False)),
         "separable": ("f y", "c x", (False, True), (True, False)),
         "channels": ("f y x", "c", (False, False), (True, True)),
     }[unfolding]
-    kernel = rearrange(conv.weight, f"f (g c) y x -> g ({left_axes}) ({right_axes})", g=groups)
+    parts = "(g f) c y x" if unfolding == "channels" else "f (g c) y x"
+    kernel = rearrange(conv.weight, f"{parts} -> g ({left_axes}) ({right_axes})", g=groups)
     if rank > min(kernel.shape[1:]):
         raise ValueError(f"svd_conv2d: rank must be at most {min(kernel.shape[1:])} here, got {rank}")
     u, s, vh = torch.linalg.svd(wide(kernel), full_matrices=False)
     root = s[:, :rank].sqrt()
     sizes = dict(zip("yx", conv.kernel_size, strict=True))
+    first_groups, second_groups = (1, groups) if unfolding == "channels" else (groups, 1)
     first = rearrange(
         vh[:, :rank] * root[..., None],
         f"g r ({right_axes}) -> (g r) c {'y' if first_sees[0] else '1'} {'x' if first_sees[1] else '1'}",
-        c=conv.in_channels // groups,
+        c=conv.in_channels // first_groups,
         **{k: v for k, v in sizes.items() if k in right_axes},
     )
+    filters = "(g f) r" if unfolding == "channels" else "f (g r)"
     second = rearrange(
         u[..., :rank] * root[:, None],
-        f"g ({left_axes}) r -> f (g r) {'y' if second_sees[0] else '1'} {'x' if second_sees[1] else '1'}",
-        f=conv.out_channels,
+        f"g ({left_axes}) r -> {filters} {'y' if second_sees[0] else '1'} {'x' if second_sees[1] else '1'}",
+        f=conv.out_channels // second_groups,
         **{k: v for k, v in sizes.items() if k in left_axes},
     )
     return nn.Sequential(
-        _conv(first, conv, first_sees, groups=groups), _conv(second, conv, second_sees, bias=conv.bias)
+        _conv(first, conv, first_sees, groups=first_groups),
+        _conv(second, conv, second_sees, groups=second_groups, bias=conv.bias),
     )
 
 
@@ -274,9 +284,10 @@ def mixed_decomposition_search(
     Paper: Mixed-TD: Efficient Neural Network Accelerator with Layer-Specific Tensor Decomposition -
     https://arxiv.org/abs/2306.05021
 
-    Differs from the paper: an exact search over a sum of proxies in place of an evolutionary one over a
-    learned prediction of accuracy; the latency of the accelerator is :func:`pipelined_latency`, outside the
-    search.
+    Differs from the paper: an exact search over a sum of errors under a budget of parameters. The authors'
+    code searches by evolution, scores a whole network by its accuracy on held-out images and by the latency
+    of the accelerator, which a random forest predicts, and lets a layer stay as it is. Here latency is
+    :func:`pipelined_latency`, outside the search.
 
     >>> small, large = Decomposition("cp", 10, 0.5), Decomposition("svd", 30, 0.1)
     >>> chosen = mixed_decomposition_search({"a": [small, large], "b": [small, large]}, 45)

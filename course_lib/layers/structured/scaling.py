@@ -35,29 +35,34 @@ def structured_init_std(fan_in: int, fan_out: int) -> float:
 
 
 @implements("block-tensor-train")
-def structured_lr_multiplier(fan_in: int, base_fan_in: int) -> float:
+def structured_lr_multiplier(fan_in: int, base_fan_in: int, num_factors: int = 1) -> float:
     r"""How much to multiply Adam's learning rate with, for a block with this fan-in.
 
-    .. math:: \frac{n_{\text{base}}}{n}
+    .. math:: \frac{n_{\text{base}}}{n\, F}
 
     Adam moves every entry by about the learning rate, whatever the size of the gradient; the moves of n
-    entries add up coherently in the output. Dividing by n keeps the output's move the same at every width.
+    entries add up coherently in the output. Dividing by n keeps the output's move the same at every width. In
+    a product of F factors each factor adds a move of its own, so each gets the F-th part.
 
     Args:
         fan_in: inputs n of the block.
         base_fan_in: fan-in at which the learning rate was found.
+        num_factors: how many factors F the product has; 1 for a dense layer.
 
     Raises:
-        ValueError: for a fan below 1.
+        ValueError: for a fan or a number below 1.
 
     Paper: Compute Better Spent: Replacing Dense Layers with Structured Matrices -
-    https://arxiv.org/abs/2406.06248
+    https://arxiv.org/abs/2406.06248 (the division by F is in the authors' code, where it is called a
+    heuristic)
 
-    >>> structured_lr_multiplier(16, 64)
-    4.0
+    >>> structured_lr_multiplier(16, 64), structured_lr_multiplier(8, 64, num_factors=2)
+    (4.0, 4.0)
     """
-    require_positive("structured_lr_multiplier", fan_in=fan_in, base_fan_in=base_fan_in)
-    return base_fan_in / fan_in
+    require_positive(
+        "structured_lr_multiplier", fan_in=fan_in, base_fan_in=base_fan_in, num_factors=num_factors
+    )
+    return base_fan_in / (fan_in * num_factors)
 
 
 @implements("block-tensor-train")
@@ -79,19 +84,22 @@ def structured_param_groups(model: nn.Module, lr: float, base_fan_in: int) -> li
     >>> [(group["lr"], len(group["params"])) for group in groups]
     [(0.1, 1), (0.4, 1)]
     """
-    fan_in = {id(parameter): fans[0] for parameter, fans in _factors(model)}
+    multiplier = {
+        id(parameter): structured_lr_multiplier(fan_in, base_fan_in, factors)
+        for parameter, fan_in, factors in _factors(model)
+    }
     groups: dict[float, list[nn.Parameter]] = {}
     for parameter in model.parameters():
-        known = fan_in.get(id(parameter))
-        rate = lr if known is None else lr * structured_lr_multiplier(known, base_fan_in)
-        groups.setdefault(rate, []).append(parameter)
+        groups.setdefault(lr * multiplier.get(id(parameter), 1), []).append(parameter)
     return [{"params": groups[rate], "lr": rate} for rate in sorted(groups)]
 
 
-def _factors(model: nn.Module) -> Iterator[tuple[nn.Parameter, tuple[int, int]]]:
+def _factors(model: nn.Module) -> Iterator[tuple[nn.Parameter, int, int]]:
+    """Every factor, its fan-in, and how many factors its product has."""
     for module in model.modules():
         if isinstance(module, nn.Linear):
-            yield module.weight, (module.in_features, module.out_features)
+            yield module.weight, module.in_features, 1
         elif hasattr(module, "factor_fans"):
-            for name, fans in module.factor_fans().items():
-                yield getattr(module, name), fans
+            fans = module.factor_fans()
+            for name, (fan_in, _) in fans.items():
+                yield getattr(module, name), fan_in, len(fans)

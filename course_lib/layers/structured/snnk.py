@@ -59,7 +59,7 @@ def exp_features(x: Float[Tensor, "*b d"], projections: Float[Tensor, "m d"]) ->
 
 @implements("snnk")
 def arccos_features(x: Float[Tensor, "*b d"], projections: Float[Tensor, "m d"]) -> Float[Tensor, "*b m"]:
-    r"""Features of the arc-cosine kernel, whose activation is the ReLU.
+    r"""Features of the arc-cosine kernel, themselves ReLUs of projections.
 
     .. math:: \phi(x) = \frac{1}{\sqrt m} \mathrm{ReLU}(G x), \qquad
         \mathbb E\, \phi(x) \cdot \phi(w) = \frac{\|x\| \|w\|}{2 \pi} \bigl(\sin a + (\pi - a) \cos a\bigr)
@@ -95,6 +95,10 @@ def universal_random_features(
     :math:`\tau(\xi)` draw l frequencies with density p and take :math:`a_j = \tau(\xi_j) / (l\, p(\xi_j))`.
     The cosine needs only :math:`\xi = \pm 1 / 2 \pi` with :math:`a = 1/2`.
 
+    Differs from the authors' code: every frequency meets every projection; there each projection has one
+    frequency of its own. At one frequency the two agree for a batch of vectors; for sequences of vectors the
+    code subtracts :math:`c^2 \|x\|^2` where half of it is right.
+
     Args:
         x: inputs, or weights; keep them short, the variance grows exponentially with their lengths.
         projections: G, rows standard normal.
@@ -119,11 +123,15 @@ def universal_random_features(
     permutation_equivariant=True,
 )
 class SNNKLinear(nn.Module):
-    r"""A layer with its activation, linear in fixed random features of the input.
+    r"""A layer that is linear in fixed random features of its input, in place of a matrix and an activation.
 
-    .. math:: f(W x) \approx \Psi\, \phi(x), \qquad \Psi \in \mathbb R^{o \times m}
+    .. math:: y = \Psi\, \phi(x), \qquad \Psi \in \mathbb R^{o \times m}
 
-    :math:`\Psi` is trained itself, so the layer has :math:`m o` parameters, whatever the input width.
+    :math:`\Psi` is trained itself, so the layer has :math:`m o` parameters, whatever the input width. It
+    begins as the features of random weights, :math:`\Psi_k = \phi(w_k)`, so that :math:`y_k` is on average
+    the kernel of the features at :math:`(w_k, x)`: :math:`e^{w_k \cdot x}` for :func:`exp_features`, and for
+    :func:`arccos_features` the arc-cosine kernel. That is not :math:`\mathrm{ReLU}(w_k \cdot x)`: it is
+    positive for every x, :math:`\|w_k\| \|x\| / 2 \pi` where :math:`w_k \cdot x = 0`.
 
     Args:
         in_features: input width d.
@@ -142,8 +150,10 @@ class SNNKLinear(nn.Module):
 
     Paper: Scalable Neural Network Kernels - https://arxiv.org/abs/2310.13225
 
-    Inferred: the start. :math:`\Psi` begins as the features of normal weights with variance 1 / d, so that
-    the layer begins as an approximation of a dense layer with its activation.
+    Differs from the authors' code: projections are orthogonal within blocks (there an option, off for this
+    layer), the random weights of the start are normal with variance 1 / d (there torch's uniform start of a
+    linear layer, or given ones), and a floor other than zero for the ReLU features, the normalisation of
+    inputs and the bias of the weights are left out.
 
     >>> SNNKLinear(64, 10, 16)(torch.randn(5, 64)).shape
     torch.Size([5, 10])

@@ -30,7 +30,7 @@ def sparse_ift_size(in_features: int, out_features: int, sparsity: float, kind: 
     ============  =============================================  ==========================
     "wide"        :math:`1 / \sqrt{1 - s}`                       factor of widths
     "parallel"    :math:`1 / (1 - s)`, rounded                   branches
-    "factorized"  :math:`\lfloor i o / (1 - s)(i + o) \rfloor`   inner width
+    "factorized"  :math:`\lceil i o / (1 - s)(i + o) \rceil`     inner width
     "doped"       :math:`\lfloor s i o / (i + o) \rfloor`        rank of the dense part
     ============  =============================================  ==========================
 
@@ -42,6 +42,8 @@ def sparse_ift_size(in_features: int, out_features: int, sparsity: float, kind: 
 
     Raises:
         ValueError: for an unknown kind or a sparsity outside [0, 1).
+
+    For a k x k convolution i is k k times the channels that enter.
 
     Paper: Sparse Iso-FLOP Transformations for Maximizing Training Efficiency -
     https://arxiv.org/abs/2303.11525
@@ -55,7 +57,7 @@ def sparse_ift_size(in_features: int, out_features: int, sparsity: float, kind: 
     return {
         "wide": (1 - sparsity) ** -0.5,
         "parallel": round(1 / (1 - sparsity)),
-        "factorized": max(1, math.floor(dense / ((1 - sparsity) * both))),
+        "factorized": math.ceil(dense / ((1 - sparsity) * both)),
         "doped": math.floor(sparsity * dense / both),
     }[kind]
 
@@ -174,9 +176,10 @@ class SparseWideLinear(_SparseLinear):
     Paper: Sparse Iso-FLOP Transformations for Maximizing Training Efficiency -
     https://arxiv.org/abs/2303.11525
 
-    Differs from the paper: widths are rounded and the mask has exactly :math:`i\,o` ones, so the
-    multiplications are equal, not nearly equal; a masked dense product saves no time on a CPU, so count, do
-    not clock.
+    Differs from the authors' code: there the first and the last layer of a network are widened and stay
+    dense, so that its multiplications grow a little; here the mask of each layer has exactly :math:`i\,o`
+    ones. Masks are drawn uniformly; there also by magnitude, by the shape of the layer, or head by head. A
+    masked dense product saves no time on a CPU, so count, do not clock.
 
     >>> layer = SparseWideLinear(4, 6, 0.75)
     >>> layer.in_features, layer.out_features, layer.mask.sum().item()
@@ -214,7 +217,7 @@ class SparseWideLinear(_SparseLinear):
     permutation_equivariant=True,
 )
 class SparseParallelLinear(nn.Module):
-    r"""Several sparse branches with a nonlinearity each, added up.
+    r"""Several sparse branches with a nonlinearity each, added up, as the paper writes it.
 
     .. math:: y = \sum_{j=1}^{k} \phi\bigl((M_j \odot W_j) x + b_j\bigr), \qquad k \approx \frac1{1 - s},
         \quad \sum_j \|M_j\|_0 = i\,o
@@ -223,7 +226,7 @@ class SparseParallelLinear(nn.Module):
         in_features: input width i.
         out_features: output width o.
         sparsity: s.
-        activation: builds :math:`\phi`, one for all branches.
+        activation: builds :math:`\phi`, anew for every branch.
         bias: add a learned bias in every branch.
         device: of parameters and masks.
         dtype: of the parameters.
@@ -238,7 +241,8 @@ class SparseParallelLinear(nn.Module):
     https://arxiv.org/abs/2303.11525
 
     Differs from the paper: the number of branches is rounded and the ones shared out evenly, so that the
-    multiplications are exactly those of the dense layer.
+    multiplications are exactly those of the dense layer. In the authors' network for small images
+    :math:`\phi` is a batch norm, and one ReLU follows the sum: ``activation`` may build that norm.
 
     >>> layer = SparseParallelLinear(4, 6, 0.75)
     >>> len(layer.branches), sum(branch.mask.sum().item() for branch in layer.branches)
@@ -262,7 +266,7 @@ class SparseParallelLinear(nn.Module):
         factory = {"bias": bias, "device": device, "dtype": dtype}
         k = sparse_ift_size(in_features, out_features, sparsity, "parallel")
         self.in_features, self.out_features, self.sparsity = in_features, out_features, sparsity
-        self.activation = activation()
+        self.activations = nn.ModuleList(activation() for _ in range(k))
         dense = in_features * out_features
         self.branches = nn.ModuleList(
             _SparseLinear(in_features, out_features, dense * (j + 1) // k - dense * j // k, **factory)
@@ -271,7 +275,8 @@ class SparseParallelLinear(nn.Module):
 
     def forward(self, x: Float[Tensor, "*b i"]) -> Float[Tensor, "*b o"]:
         require_width(x, self.in_features, self)
-        return sum(self.activation(branch(x)) for branch in self.branches)
+        pairs = zip(self.activations, self.branches, strict=True)
+        return sum(activation(branch(x)) for activation, branch in pairs)
 
     def extra_repr(self) -> str:
         return f"{self.in_features}, {self.out_features}, sparsity={self.sparsity}"
@@ -285,7 +290,8 @@ class SparseParallelLinear(nn.Module):
 class SparseFactorizedLinear(nn.Module):
     r"""Two sparse layers with a wide middle.
 
-    .. math:: y = (M_2 \odot W_2)(M_1 \odot W_1) x + b, \qquad (1 - s)\, d_f (i + o) \le i\,o
+    .. math:: y = (M_2 \odot W_2)(M_1 \odot W_1) x + b, \qquad
+        d_f = \Bigl\lceil \frac{i\,o}{(1 - s)(i + o)} \Bigr\rceil
 
     Args:
         in_features: input width i.
@@ -304,8 +310,9 @@ class SparseFactorizedLinear(nn.Module):
     Paper: Sparse Iso-FLOP Transformations for Maximizing Training Efficiency -
     https://arxiv.org/abs/2303.11525
 
-    Differs from the paper: the inner width :math:`d_f` is rounded down, as there, but the two masks share
-    exactly :math:`i\,o` ones as far as they have places; for a convolution see ``svd_conv2d``.
+    Differs from the authors' code: the two masks share exactly :math:`i\,o` ones, in the ratio of the widths;
+    batch norm and ReLU between the two, an option there, and its penalty on the product are left out. For a
+    convolution see ``svd_conv2d``.
 
     >>> layer = SparseFactorizedLinear(64, 64, 0.75)
     >>> layer.inner, sum(mask.sum().item() for mask in (layer.first.mask, layer.second.mask))
@@ -369,6 +376,9 @@ class SparseDopedLinear(nn.Module):
     Paper: Sparse Iso-FLOP Transformations for Maximizing Training Efficiency -
     https://arxiv.org/abs/2303.11525
 
+    Differs from the authors' code: the mask has what the low-rank part leaves of :math:`i\,o`, to the one
+    (there its sparsity is s); the penalty on the product is left out.
+
     >>> layer = SparseDopedLinear(6, 6, 0.5)
     >>> layer.rank, layer.sparse.mask.sum().item() + layer.rank * 12
     (1, 36)
@@ -424,13 +434,17 @@ def rigl_update_(layer: nn.Module, gradient: Float[Tensor, "o i"], share: float)
         gradient: of the loss by the *masked* weight, at all places, also where the mask is zero.
         share: of the active weights that move; usually decayed by a cosine over training.
 
-    Returns how many weights moved. Grown weights start at zero, dropped ones may not return in the same step.
+    Returns how many weights were dropped, and as many grown. A grown weight starts at zero; one that was
+    dropped may return in the same step, and then keeps its value.
 
     Raises:
         ValueError: for a share outside [0, 1], or a gradient that has another shape or is not finite.
 
     Paper: Sparse Iso-FLOP Transformations for Maximizing Training Efficiency -
     https://arxiv.org/abs/2303.11525 (the update is that of RigL, https://arxiv.org/abs/1911.11134)
+
+    Differs from the authors' code: weights outside the mask are kept and not set to zero, and the momentum of
+    the optimiser is left alone.
 
     >>> layer = SparseWideLinear(4, 6, 0.75)
     >>> rigl_update_(layer, torch.randn(12, 8), 0.5), layer.mask.sum().item()
@@ -445,12 +459,13 @@ def rigl_update_(layer: nn.Module, gradient: Float[Tensor, "o i"], share: float)
         )
     if not gradient.isfinite().all():
         raise ValueError("rigl_update_: the gradient holds NaN or infinity")
-    free = int((~mask).sum())
-    moved = min(int(share * int(mask.sum())), free)
+    moved = int(share * int(mask.sum()))
     size = layer.dense_weight.abs().masked_fill(~mask, torch.inf).flatten()
-    slope = gradient.abs().masked_fill(mask, -1).flatten()
-    drop, grow = size.topk(moved, largest=False).indices, slope.topk(moved).indices
-    mask.view(-1)[drop] = False
-    mask.view(-1)[grow] = True
-    layer.dense_weight.view(-1)[grow] = 0
+    kept = mask.clone()
+    kept.view(-1)[size.topk(moved, largest=False).indices] = False
+    slope = gradient.abs().masked_fill(kept, -1).flatten()
+    grow = torch.zeros_like(mask)
+    grow.view(-1)[slope.topk(moved).indices] = True
+    layer.dense_weight[grow & ~mask] = 0
+    mask.copy_(kept | grow)
     return moved

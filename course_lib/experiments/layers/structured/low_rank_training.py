@@ -14,7 +14,7 @@ from course_lib.layers.structured import (
     LowRankLinear,
     spectral_init_,
 )
-from course_lib.measure import experiment
+from course_lib.measure import at_least, at_most, experiment, paper_claim
 from course_lib.models.transformers import GPT
 from course_lib.training.loop import cosine_schedule, evaluate, fit
 
@@ -36,25 +36,55 @@ STARTS: dict[str, Callable[[LowRankLinear], LowRankLinear]] = {
 }
 
 
-@experiment(paper="low-rank-training", seeds=3)
-def low_rank_starts(seed: int) -> dict[str, float]:
-    """Validation loss, in nats a character, of a GPT with matrices of rank 16, after 400 steps.
+SETTING = "GPT of 2 blocks, width 32, matrices of rank 8, 800 steps"
 
-    ``default``, ``spectral``, ``ones``: the starts; ``pairs``: the loss of counting letter pairs.
+
+@experiment(
+    paper="low-rank-training",
+    seeds=3,
+    trained={"*_loss": lambda m: at_most(m["pairs"].mean)},
+    claims=[
+        paper_claim(
+            "the spectral start works without being near the full-rank start: with all its singular values "
+            "replaced by one number the loss is no higher (ones minus spectral, nats)",
+            where="abstract",
+            headline=True,
+            of=SETTING,
+            value=lambda m: m["ones_loss"] - m["spectral_loss"],
+            expect=at_most(0.03),
+            verdict="not tested",
+            scale="20 000 parameters, 800 steps of English letters and no weight decay; the paper: GPT-2 and "
+            "image networks, trained to the end",
+        ),
+        paper_claim(
+            "the spectral start trains better than the usual one of each factor (usual minus spectral, nats)",
+            where="abstract",
+            of=SETTING,
+            value=lambda m: m["default_loss"] - m["spectral_loss"],
+            expect=at_least(0.0),
+            verdict="not tested",
+        ),
+    ],
+)
+def low_rank_starts(seed: int) -> dict[str, float]:
+    """Validation loss, in nats a character, of a GPT with matrices of rank 8, after 800 steps.
+
+    ``default_loss``, ``spectral_loss``, ``ones_loss``: the starts; ``pairs``: the loss of counting letter
+    pairs. The learning rate 0.01 was the best of 0.005, 0.01 and 0.02 for every start, at seed 0.
     """
     text = load("english")
     windows = text.validation.windows(32, limit=128)
     result = {"pairs": letter_pairs_loss(text.train, windows, text.vocab_size)}
     for name, start in STARTS.items():
         torch.manual_seed(seed)
-        blocks = [TransformerBlock(64, 4, norm="pre", causal=True) for _ in range(2)]
-        model = GPT(text.vocab_size, 64, blocks, max_length=32)
+        blocks = [TransformerBlock(32, 4, norm="pre", causal=True) for _ in range(2)]
+        model = GPT(text.vocab_size, 32, blocks, max_length=32)
         replace_linear_(
             model.blocks,
-            lambda old, start=start: start(LowRankLinear(old.in_features, old.out_features, 16)),
+            lambda old, start=start: start(LowRankLinear(old.in_features, old.out_features, 8)),
         )
         batch = partial(text.batch, batch_size=16, length=32)
         schedule = cosine_schedule(warmup=20)
-        fit(model, batch, steps=400, lr=5e-3, clip=1.0, schedule=schedule, seed=seed)
-        result[name] = evaluate(model, windows, metric="loss")
+        fit(model, batch, steps=800, lr=1e-2, clip=1.0, schedule=schedule, seed=seed)
+        result[f"{name}_loss"] = evaluate(model, windows, metric="loss")
     return result

@@ -10,8 +10,8 @@ from course_lib.layers.structured import (
     mixed_decomposition_search,
     svd_conv2d,
 )
-from course_lib.measure import experiment
-from course_lib.training.loop import evaluate, fit
+from course_lib.measure import at_least, experiment, paper_claim
+from course_lib.training.loop import cosine_schedule, evaluate, fit
 
 
 def small_cnn() -> nn.Sequential:
@@ -62,13 +62,45 @@ def taken_apart(model: nn.Sequential, name: str, validation: Split) -> list[Deco
     ]
 
 
-@experiment(paper="mixed-td", seeds=3)
+# Logistic regression on the pixels, scikit-learn's default, on the same 400 test images.
+LINEAR = 0.9625
+
+
+@experiment(
+    paper="mixed-td",
+    seeds=3,
+    trained={"dense": at_least(LINEAR)},
+    claims=[
+        paper_claim(
+            "1.73 to 10.29 times the throughput of the best accelerators per multiplier of the chip",
+            where="abstract",
+            headline=True,
+            not_tested="a property of hardware; none is built or modelled here beyond pipelined_latency",
+        ),
+        paper_claim(
+            "SVD and CP mixed layer by layer lose less accuracy than SVD alone (gain in accuracy)",
+            where="abstract",
+            of="CNN on digits cut to 25 % of its parameters, no fine-tuning",
+            value=lambda m: m["mixed_25"] - m["SVD_25"] + 0 * m["dense"],
+            expect=at_least(0.0),
+            verdict="not tested",
+        ),
+        paper_claim(
+            "SVD and CP mixed layer by layer lose less accuracy than CP alone (gain in accuracy)",
+            where="abstract",
+            of="CNN on digits cut to 25 % of its parameters, no fine-tuning",
+            value=lambda m: m["mixed_25"] - m["CP_25"] + 0 * m["dense"],
+            expect=at_least(0.0),
+            verdict="not tested",
+        ),
+    ],
+)
 def compressed_cnn(seed: int) -> dict[str, float]:
     """Test accuracy of a trained CNN after its convolutions are taken apart, without any fine-tuning."""
     digits, result = load("digits"), {}
     torch.manual_seed(seed)
     model = small_cnn()
-    fit(model, digits.train, steps=300, lr=3e-3, seed=seed)
+    fit(model, digits.train, steps=900, lr=3e-3, schedule=cosine_schedule(), seed=seed)
     result["dense"] = evaluate(model, digits.test)
     names = ("2", "4", "6")
     candidates = {name: taken_apart(model, name, digits.validation) for name in names}
