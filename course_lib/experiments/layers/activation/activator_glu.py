@@ -106,6 +106,7 @@ PLACE = "22 000 parameters, digits in 16 patches, 300 steps"
             of=PLACE,
             value=lambda m: m["full"] - m["reduced"],
             expect=at_most(0.05),
+            verdict="open",
         ),
         question(
             "what is missing are positions, not attention: accuracy that the same blocks lose with positions",
