@@ -14,7 +14,6 @@ from course_lib.layers.activation import (
     ActivatorBlock,
     ActivatorGatingUnit,
     KANLinear,
-    Swish,
     chebyshev_basis,
     pade_activation,
     rbf_basis,
@@ -39,10 +38,6 @@ def test_functions_and_slopes_are_those_of_the_survey(name):
     fill(f, saved.weights(), {"beta": "weight"})
     y = f(x.requires_grad_())
     saved.check(y, *torch.autograd.grad(y.sum(), x))
-
-
-def test_swish_starts_at_one_there_at_a_quarter():
-    assert Swish().beta.item() == 1.0
 
 
 def test_abrelu_in_training_is_that_of_the_survey_which_has_no_other_mode():
