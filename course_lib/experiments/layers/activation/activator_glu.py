@@ -74,21 +74,21 @@ def same_symbol(seed: int) -> dict[str, float]:
 
 
 LINEAR = 0.9175  # test accuracy of a linear map fitted to the digits by least squares
-PLACE = "22 000 parameters, digits in 16 patches, 300 steps"
+PLACE = "22 000 parameters, digits in 16 patches, 500 steps"
 
 
 @experiment(
     paper="activator-glu",
     seeds=3,
     # The two forms without positions are what is tried: that they stay behind a linear map is the finding.
-    trained={"positions": at_least(LINEAR), "transformer": at_least(0.9)},
+    trained={"positions": at_least(LINEAR), "transformer": at_least(LINEAR)},
     claims=[
         paper_claim(
             "the gate in the place of attention is competitive: accuracy lost against a transformer",
             of=PLACE,
             where="abstract",
             headline=True,
-            scale="22 000 parameters on digits of 8 x 8, 300 steps; the paper: CIFAR, 100 epochs",
+            scale="22 000 parameters on digits of 8 x 8, 500 steps; the paper: CIFAR, 100 epochs",
             value=lambda m: m["transformer"] - m["full"],
             expect=at_most(0.05),
             verdict="not reproduced",
@@ -117,7 +117,7 @@ PLACE = "22 000 parameters, digits in 16 patches, 300 steps"
     ],
 )
 def patches_apart(seed: int) -> dict[str, float]:
-    """Activator in three forms, and a transformer of equal size, on digits, 300 steps.
+    """Activator in three forms, and a transformer of equal size, on digits, 500 steps.
 
     Returns:
         ``full``, ``reduced``, ``positions``, ``transformer``: test accuracy (a share);
@@ -141,6 +141,6 @@ def patches_apart(seed: int) -> dict[str, float]:
         torch.manual_seed(seed)
         model = make()
         result[f"{name}_parameters"] = sum(p.numel() for p in model.parameters())
-        fit(model, digits.train, steps=300, batch_size=64, lr=3e-3, seed=seed)
+        fit(model, digits.train, steps=500, batch_size=64, lr=3e-3, seed=seed)
         result[name] = evaluate(model, digits.test)
     return result

@@ -140,7 +140,8 @@ def lazy_neurons(seed: int) -> dict[str, float]:
 @experiment(
     paper="lazy-neuron",
     seeds=5,
-    trained={"relu": at_least(0.8), "top_k": at_least(0.8), "narrow": at_least(0.8)},
+    # Least squares on the noisy labels has 0.8625 to 0.8925; every arm is above it on its own seed.
+    trained={name: at_least(0.8625) for name in ("relu", "top_k", "narrow")},
     claims=[
         paper_claim(
             "top-k is less sensitive to noisy training data: clean accuracy, top 16 of 256 minus ReLU",
