@@ -30,22 +30,20 @@ def relu_vit(hidden_dim: int = 128) -> VisionTransformer:
 
 
 LINEAR = 0.9175  # test accuracy of a linear map fitted to the digits by least squares
-PLACE = "two transformer blocks on digits, 300 steps"
-TRUE_LABELS = ("transformer", "wide", "mlp", "mlp_sgd", "mlp_centred")
+PLACE = "two transformer blocks on digits, 500 steps"
 
 
 @experiment(
     paper="lazy-neuron",
     seeds=3,
-    trained={f"{name}_accuracy": at_least(LINEAR) for name in TRUE_LABELS}
-    | {"shuffled_accuracy": at_least(0.15), "noise_accuracy": at_least(0.15)},  # guessing has 0.1
+    trained={"*_accuracy": at_least(LINEAR), "*_fit": at_least(0.15)},  # guessing has 0.1
     claims=[
         paper_claim(
             "after training very few entries of the activation maps are nonzero: share",
             of=PLACE,
             where="abstract",
             headline=True,
-            scale="two blocks of width 32, 300 steps; the paper: T5-Base with 3.0 and ViT-B16 with 6.3 "
+            scale="two blocks of width 32, 500 steps; the paper: T5-Base with 3.0 and ViT-B16 with 6.3 "
             "per cent",
             value=lambda m: m["transformer_end"],
             expect=at_most(0.1),
@@ -82,7 +80,7 @@ TRUE_LABELS = ("transformer", "wide", "mlp", "mlp_sgd", "mlp_centred")
         ),
         paper_claim(
             "it emerges in two-layer MLPs: fall of the share that is active",
-            of="256 neurons on digits, Adam, 300 steps",
+            of="256 neurons on digits, Adam, 500 steps",
             where="abstract",
             value=lambda m: m["mlp_start"] - m["mlp_end"],
             expect=at_least(0.0),
@@ -96,19 +94,19 @@ TRUE_LABELS = ("transformer", "wide", "mlp", "mlp_sgd", "mlp_centred")
         ),
         question(
             "with centred pixels the share of active neurons of a two-layer MLP stays at one half",
-            of="256 neurons on digits, Adam, 300 steps",
+            of="256 neurons on digits, Adam, 500 steps",
             value=lambda m: m["mlp_centred_end"],
             expect=between(0.47, 0.53),
         ),
     ],
 )
 def lazy_neurons(seed: int) -> dict[str, float]:
-    """Who fires before and after 300 steps, in seven settings.
+    """Who fires before and after 500 steps, in seven settings.
 
     Returns:
         ``{setting}_start`` and ``{setting}_end``: share of non-zero hidden outputs on held-out inputs;
-        ``{setting}_accuracy``: on the test set, with random labels and random inputs on the training set (a
-        share).
+        ``{setting}_accuracy``: on the test set (a share); for random labels and random inputs
+        ``{setting}_fit``, on the training set.
     """
     digits, generator, result = load("digits"), torch.Generator().manual_seed(seed), {}
     (x, y), test = digits.train, digits.test.x
@@ -130,10 +128,12 @@ def lazy_neurons(seed: int) -> dict[str, float]:
         torch.manual_seed(seed)
         model = make()
         result[f"{name}_start"] = share_active(model, held_out)
-        fit(model, train, steps=300, batch_size=64, lr=rate, optimizer=optimizer, seed=seed)
+        fit(model, train, steps=500, batch_size=64, lr=rate, optimizer=optimizer, seed=seed)
         result[f"{name}_end"] = share_active(model, held_out)
-        seen = train if name in ("shuffled", "noise") else Split(held_out, digits.test.y)
-        result[f"{name}_accuracy"] = evaluate(model, seen)
+        if name in ("shuffled", "noise"):
+            result[f"{name}_fit"] = evaluate(model, train)
+        else:
+            result[f"{name}_accuracy"] = evaluate(model, Split(held_out, digits.test.y))
     return result
 
 
