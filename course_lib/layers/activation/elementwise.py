@@ -155,8 +155,9 @@ class ABReLU(nn.Module):
     Paper: Activation Functions in Deep Learning: A Comprehensive Survey and Benchmark -
     https://arxiv.org/abs/2109.14545
 
-    Differs from the paper: in evaluation a running average takes the place of the batch's own mean, as in
-    batch normalisation; otherwise a prediction would depend on which other samples are asked for with it.
+    Differs from the survey's code, which always takes the batch's own mean: in evaluation a running average
+    takes its place, as in batch normalisation; otherwise a prediction would depend on which other samples
+    are asked for with it.
 
     >>> ABReLU()(torch.tensor([1.0, 2.0, 6.0]))
     tensor([0., 0., 3.])
@@ -302,7 +303,8 @@ class SRS(nn.Module):
     Paper: Activation Functions in Deep Learning: A Comprehensive Survey and Benchmark -
     https://arxiv.org/abs/2109.14545
 
-    Differs from the paper: the logarithms of a and b are the parameters, so that both stay positive.
+    Differs from the paper: the logarithms of a and b are the parameters, so that both stay positive. The
+    survey's code takes absolute values, adds 0.01 to a, to b and to the denominator, and starts both at 10.
 
     >>> SRS()(torch.tensor([-1.0, 1.0])).detach()
     tensor([-0.8364,  1.0911])
@@ -448,7 +450,8 @@ class PAU(nn.Module):
     Paper: Activation Functions in Deep Learning: A Comprehensive Survey and Benchmark -
     https://arxiv.org/abs/2109.14545
 
-    Differs from the paper: our own fit on [-3, 3], see :func:`pade_fit`.
+    Differs from the paper: our own fit on [-3, 3], see :func:`pade_fit`. The survey's code has another
+    denominator, :math:`1 + |b_1 x| + \dots + |b_4 x^4|`, and coefficients of its own to start with.
 
     >>> PAU()(torch.tensor([-2.0, 2.0])).detach().round(decimals=1)
     tensor([-0., 2.])

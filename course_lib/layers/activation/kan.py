@@ -56,7 +56,11 @@ class KANLinear(nn.Module):
     splines alone it is the layer of KAN, https://arxiv.org/abs/2404.19756)
 
     Differs from the papers: tanh keeps the input on the grid, outside which splines vanish; the grid never
-    moves. Switch ``squash`` off where the data already lie in [-1, 1].
+    moves. Switch ``squash`` off where the data already lie in [-1, 1]. Of the authors' code only the layers
+    of the convolutional form are released, without the selection. Without ``squash`` the splines and the
+    polynomials are theirs. But there splines have a second, multiplied scale; polynomials clamp the input
+    and have no smooth branch; bumps stand on [-2, 2] behind a layer norm; wavelets are one for each edge,
+    upside down, with a batch norm behind them.
 
     >>> KANLinear(3, 4, family="chebyshev")(torch.zeros(2, 3)).shape
     torch.Size([2, 4])
