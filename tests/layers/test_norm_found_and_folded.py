@@ -211,7 +211,8 @@ def test_local_term_is_a_depthwise_convolution_of_the_values_on_the_grid():
     nn.init.zeros_(layer.qkv.bias[:4])
     x = torch.randn(2, 15, 4)
     v = F.linear(x, layer.qkv.weight[8:], layer.qkv.bias[8:]).mT.reshape(2, 4, 3, 5)
-    expected = layer.out(F.conv2d(v, layer.local.weight, layer.local.bias, padding=2, groups=4).flatten(2).mT)
+    filters, shifts = layer.local.weight.repeat(2, 1, 1, 1), layer.local.bias.repeat(2)  # each head the same
+    expected = layer.out(F.conv2d(v, filters, shifts, padding=2, groups=4).flatten(2).mT)
     torch.testing.assert_close(layer(x), expected)
     with pytest.raises(ValueError, match=r"expects x \(b, 15, 4\), got shape \(2, 14, 4\)"):
         layer(x[:, :14])
