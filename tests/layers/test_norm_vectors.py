@@ -3,7 +3,18 @@
 import pytest
 import torch
 
-from course_lib.layers.norm import ProgressiveRepBN, RepBN, SimplifiedLinearAttention
+from course_lib.experiments.layers.norm import GEOMETRY, MajorityModel
+from course_lib.layers.norm import (
+    EvoNormB0,
+    EvoNormS0,
+    LayerNorm,
+    ProgressiveRepBN,
+    RepBN,
+    SimplifiedLinearAttention,
+    project_out_ones,
+    scale_to_sqrt_d,
+    unselectable_keys,
+)
 from tests.vectors import fill, vector
 
 REP_BN = {
@@ -64,3 +75,82 @@ def test_simplified_linear_attention_equals_the_authors():
         names |= {f"{part}.{kind}": f"{there}.{kind}" for kind in ("weight", "bias")}
     fill(ours, theirs.weights(), names)
     theirs.check(ours(*theirs.given()))
+
+
+EVONORM = {"weight": "gamma", "bias": "beta", "v": "v"}
+
+
+def test_evonorm_b0_in_training_equals_the_authors_and_keeps_the_same_variance():
+    theirs, ours = vector("evonorm", "B0 train"), EvoNormB0(6)
+    fill(ours, theirs.weights(), {**EVONORM, "running_var": "running_var"})
+    output = ours(*theirs.given())
+    theirs.check(output, ours.running_var[:, None, None][None])
+
+
+def test_evonorm_b0_in_evaluation_equals_the_authors():
+    theirs, ours = vector("evonorm", "B0 eval"), EvoNormB0(6).eval()
+    fill(ours, theirs.weights(), {**EVONORM, "running_var": "running_var"})
+    theirs.check(ours(*theirs.given()))
+
+
+@pytest.mark.parametrize(
+    ("name", "group_size"), [("S0", 2), ("S0 narrow", 1)], ids=["3 groups", "32 groups of 6 channels"]
+)
+def test_evonorm_s0_equals_the_authors_also_where_32_groups_become_single_channels(name, group_size):
+    theirs, ours = vector("evonorm", name), EvoNormS0(6, group_size=group_size)
+    fill(ours, theirs.weights(), EVONORM)
+    theirs.check(ours(*theirs.given()))
+
+
+PIECES = {
+    "both": lambda x: scale_to_sqrt_d(project_out_ones(x)),
+    "projection": project_out_ones,
+    "scaling": scale_to_sqrt_d,
+}
+
+
+@pytest.mark.parametrize("name", PIECES)
+def test_projection_and_scaling_equal_the_authors(name):
+    theirs = vector("layernorm-expressivity", name)
+    theirs.check(PIECES[name](*theirs.given()))
+
+
+def test_layer_norm_equals_the_authors_two_pieces_with_gain_and_bias():
+    theirs, ours = vector("layernorm-expressivity", "both, with gain and bias"), LayerNorm(6, eps=0.0)
+    fill(ours, theirs.weights(), {"weight": "gain", "bias": "bias"})
+    theirs.check(ours(*theirs.given()))
+
+
+def shorter(x):
+    """The authors' norm without projection: of length 1 / root d, where the whole norm has root d."""
+    return scale_to_sqrt_d(x) / x.shape[-1]
+
+
+def test_the_authors_norm_without_projection_is_d_times_shorter_than_ours():
+    theirs = vector("layernorm-expressivity", "LayerNormWithoutProj")
+    theirs.check(shorter(*theirs.given()))
+
+
+def test_unselectable_keys_are_those_that_the_authors_program_calls_bounded():
+    theirs = vector("layernorm-expressivity", "unselectable")
+    points, lengths = theirs.given()
+    theirs.check(unselectable_keys((points * (1 + 0.5 * lengths)) ** 3))
+
+
+@pytest.mark.parametrize(
+    ("name", "normalise"),
+    [("WITH_PROJ", PIECES["both"]), ("WITHOUT_PROJ", shorter), ("NONE", GEOMETRY["none"])],
+)
+def test_the_majority_model_and_what_multiplies_its_keys_equal_the_authors(name, normalise):
+    theirs, ours = vector("layernorm-expressivity", f"Model {name}"), MajorityModel(5, 6, normalise)
+    weights = theirs.weights()
+    for kind, part in zip(("query", "key", "value"), weights["transformer.self_attn.in_proj_weight"].chunk(3)):
+        weights[kind] = part
+    names = {"embedding.weight": "emb_layer.weight"}
+    names |= {f"{kind}.weight": kind for kind in ("query", "key", "value")}
+    there = {"out": "self_attn.out_proj", "mlp_norm": "norm2", "mlp.0": "linear1", "mlp.2": "linear2"}
+    names |= {f"{a}.{k}": f"transformer.{b}.{k}" for a, b in there.items() for k in ("weight", "bias")}
+    ours.mlp_norm.eps = 0.0  # torch's fused norm refuses none, theirs has none
+    fill(ours, weights, names)
+    tokens = torch.tensor([[0, 1, 2, 3, 4, 4], [2, 2, 1, 0, 3, 1]])
+    theirs.check(ours(tokens), ours.directions(tokens))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_lib.layers.norm import project_out_ones, scale_to_sqrt_d
+from course_lib.layers.norm import LayerNorm, project_out_ones, scale_to_sqrt_d
 from course_lib.measure import experiment
 from course_lib.training.loop import Run, fit
 
@@ -19,40 +19,61 @@ GEOMETRY: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class MajorityModel(nn.Module):
-    """Norm, one attention head, residual, read-out with the embedding; no positions, no feed-forward."""
+    """One block, norm first, one head, no positions; read out with the embedding, as in the authors' script.
+
+    Args:
+        classes: number of different tokens.
+        dim: width.
+        normalise: the norm before attention, the only one that varies; before the feed-forward network stands
+            a whole layer norm with gain and bias.
+    """
 
     def __init__(self, classes: int, dim: int, normalise: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self.embedding = nn.Embedding(classes, dim)
-        self.query, self.key, self.value = (nn.Linear(dim, dim, bias=False) for _ in range(3))
         self.normalise = normalise
+        self.query, self.key, self.value = (nn.Linear(dim, dim, bias=False) for _ in range(3))
+        self.out = nn.Linear(dim, dim)
+        self.mlp_norm = LayerNorm(dim)
+        self.mlp = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim))
 
     def forward(self, tokens: Tensor) -> Tensor:
         x = self.embedding(tokens)
         n = self.normalise(x)
-        attended = F.scaled_dot_product_attention(self.query(n), self.key(n), self.value(n))
-        return self.normalise(x + attended) @ self.embedding.weight.T
+        x = x + self.out(F.scaled_dot_product_attention(self.query(n), self.key(n), self.value(n)))
+        return (x + self.mlp(self.mlp_norm(x))) @ self.embedding.weight.T
+
+    def directions(self, tokens: Tensor) -> Tensor:
+        """What every query multiplies the normalised tokens with: W_k' W_q n, over root d."""
+        n = self.normalise(self.embedding(tokens))
+        return self.query(n) @ self.key.weight / n.shape[-1] ** 0.5
 
     @torch.no_grad()
     def angle_to_ones(self) -> float:
-        """Mean angle in degrees between W_k^T q, which multiplies the keys, and the ones vector."""
-        n = self.normalise(self.embedding.weight)
-        directions = F.normalize(self.query(n) @ self.key.weight, dim=-1)
+        """Mean angle in degrees, at most 90, between these directions and the ones vector."""
+        directions = F.normalize(self.directions(torch.arange(self.embedding.num_embeddings)), dim=-1)
         cosine = directions.sum(-1).abs() / directions.shape[-1] ** 0.5
         return torch.rad2deg(torch.acos(cosine.clamp(max=1))).mean().item()
 
 
 def majority_batch(
-    generator: torch.Generator, *, classes: int = 5, length: int = 30, size: int = 64
+    generator: torch.Generator, *, classes: int = 20, length: int = 50, size: int = 128, lead: int = 6
 ) -> tuple[Tensor, Tensor]:
-    """Random classes; the target at every position is the most frequent one (ties are drawn again)."""
-    while True:
+    """Random classes, one of them strewn in more often; the target at every position is the most frequent.
+
+    Only sequences whose first class leads the second by ``lead`` are kept.
+    """
+    kept: list[Tensor] = []
+    while sum(map(len, kept)) < size:
         tokens = torch.randint(classes, (2 * size, length), generator=generator)
-        counts = F.one_hot(tokens, classes).sum(1)
-        clear = counts.topk(2).values.diff().flatten() < 0
-        if clear.sum() >= size:
-            tokens, counts = tokens[clear][:size], counts[clear][:size]
-            return tokens, counts.argmax(-1, keepdim=True).expand(-1, length)
+        strewn = torch.randint(classes, (2 * size, 1), generator=generator)
+        share = 0.5 * torch.rand(2 * size, 1, generator=generator)
+        tokens = torch.where(torch.rand(2 * size, length, generator=generator) < share, strewn, tokens)
+        first, second = F.one_hot(tokens, classes).sum(1).topk(2).values.unbind(1)
+        kept.append(tokens[first - second >= lead])
+    tokens = torch.cat(kept)[:size]
+    targets = F.one_hot(tokens, classes).sum(1).argmax(-1, keepdim=True)
+    return tokens, targets.expand(-1, length)
 
 
 @experiment(paper="layernorm-expressivity", seeds=3)
