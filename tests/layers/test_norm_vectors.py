@@ -1,9 +1,12 @@
 """Norms against values of the authors' released code; where each comes from stands in ``tests/vectors``."""
 
+import math
+
 import pytest
 import torch
+from torch import nn
 
-from course_lib.experiments.layers.norm import GEOMETRY, MajorityModel
+from course_lib.experiments.layers.norm import GEOMETRY, LearnedLeakyReLU, MajorityModel
 from course_lib.layers.norm import (
     EvoNormB0,
     EvoNormS0,
@@ -11,6 +14,10 @@ from course_lib.layers.norm import (
     ProgressiveRepBN,
     RepBN,
     SimplifiedLinearAttention,
+    TransformerBlock,
+    headwise_entropy,
+    layer_norm,
+    layer_norm_naive,
     project_out_ones,
     scale_to_sqrt_d,
     unselectable_keys,
@@ -154,3 +161,49 @@ def test_the_majority_model_and_what_multiplies_its_keys_equal_the_authors(name,
     fill(ours, weights, names)
     tokens = torch.tensor([[0, 1, 2, 3, 4, 4], [2, 2, 1, 0, 3, 1]])
     theirs.check(ours(tokens), ours.directions(tokens))
+
+
+@pytest.mark.parametrize("ours", [layer_norm, layer_norm_naive], ids=["fused", "naive"])
+def test_layer_norm_equals_the_authors(ours):
+    theirs = vector("layer-normalization", "ln")
+    x, shift, gain = theirs.given()
+    theirs.check(ours(x, gain, shift))
+
+
+@pytest.mark.parametrize(
+    ("name", "norm", "activation"),
+    [
+        ("free, relu", "none", nn.ReLU),
+        ("free, learnable_lrelu", "none", LearnedLeakyReLU),
+        ("ln, gelu", "pre", nn.GELU),
+    ],
+)
+def test_blocks_with_and_without_norms_equal_the_authors(name, norm, activation):
+    theirs = vector("relu-revival", f"block {name}")
+    ours = TransformerBlock(8, 2, norm=norm, activation=activation, hidden_dim=16, causal=True)
+    weights = {}
+    for key, value in theirs.weights().items():
+        weights[key] = value.T if value.ndim == 2 else value  # their matrices stand on the right
+    for kind in ("weight", "bias"):
+        weights[f"query.{kind}"], weights[f"key.{kind}"] = weights[f"attn.qk_attn.{kind}"].chunk(2)
+    if "mlp.act.slopes" in weights:
+        weights["slope"] = weights["mlp.act.slopes"][1:]  # of the second layer
+    there = {
+        "attention.mixer.query": "query",
+        "attention.mixer.key": "key",
+        "attention.mixer.value": "attn.v_attn",
+        "attention.mixer.out": "attn.c_proj",
+        "attention.norm_in": "ln_1",
+        "mlp.norm_in": "ln_2",
+        "mlp.mixer.0": "mlp.c_fc",
+        "mlp.mixer.2": "mlp.c_proj",
+    }
+    names = {f"{a}.{kind}": f"{b}.{kind}" for a, b in there.items() for kind in ("weight", "bias")}
+    fill(ours, weights, {**names, "mlp.mixer.1.slope": "slope"})
+    theirs.check(ours(*theirs.given()))
+
+
+def test_entropy_is_the_one_the_authors_log_as_a_share_of_the_largest():
+    logged = vector("relu-revival", "entropy").output  # in nats, all queries and heads alike
+    ours = headwise_entropy(logged["weights"]).mean() * math.log(logged["weights"].shape[-1])
+    torch.testing.assert_close(ours, logged["entropy"][0], rtol=1e-6, atol=1e-6)

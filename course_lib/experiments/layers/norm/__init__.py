@@ -14,6 +14,7 @@ from course_lib.experiments.layers.norm.layernorm_expressivity import GEOMETRY a
 from course_lib.experiments.layers.norm.layernorm_expressivity import MajorityModel as MajorityModel
 from course_lib.experiments.layers.norm.layernorm_expressivity import majority as majority
 from course_lib.experiments.layers.norm.peri_ln import placements_trained as placements_trained
+from course_lib.experiments.layers.norm.relu_revival import LearnedLeakyReLU as LearnedLeakyReLU
 from course_lib.experiments.layers.norm.relu_revival import norm_free as norm_free
 from course_lib.experiments.layers.norm.side_by_side import FRAME as FRAME
 from course_lib.experiments.layers.norm.side_by_side import SIDE_BY_SIDE as SIDE_BY_SIDE
