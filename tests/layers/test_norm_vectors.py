@@ -151,7 +151,9 @@ def test_unselectable_keys_are_those_that_the_authors_program_calls_bounded():
 def test_the_majority_model_and_what_multiplies_its_keys_equal_the_authors(name, normalise):
     theirs, ours = vector("layernorm-expressivity", f"Model {name}"), MajorityModel(5, 6, normalise)
     weights = theirs.weights()
-    for kind, part in zip(("query", "key", "value"), weights["transformer.self_attn.in_proj_weight"].chunk(3)):
+    for kind, part in zip(
+        ("query", "key", "value"), weights["transformer.self_attn.in_proj_weight"].chunk(3)
+    ):
         weights[kind] = part
     names = {"embedding.weight": "emb_layer.weight"}
     names |= {f"{kind}.weight": kind for kind in ("query", "key", "value")}

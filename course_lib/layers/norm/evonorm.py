@@ -237,7 +237,8 @@ class NormActivationGraph(nn.Module):
         TypeError: for nodes that are no list of such triples, or images of another type than the parameters.
 
     Paper: Evolving Normalization-Activation Layers - https://arxiv.org/abs/2004.02967 (our list of primitives
-    follows the paper's; groups are all channels, and batch moments stay batch moments in evaluation)
+    follows the paper's; groups are all channels, and batch moments stay batch moments in evaluation). The
+    authors released the layers that they found, not the search: it is compared with nothing.
 
     >>> relu = NormActivationGraph(4, [("max", 0, 1)])
     >>> relu(torch.tensor([-1.0, 2.0]).expand(1, 4, 1, 2))[0, 0, 0].tolist()
@@ -352,7 +353,8 @@ def reject_layer(
 
     Returns: ``"quality"`` or ``"stability"``, the test that failed first; ``None`` for a layer that is kept.
 
-    Paper: Evolving Normalization-Activation Layers - https://arxiv.org/abs/2004.02967
+    Paper: Evolving Normalization-Activation Layers - https://arxiv.org/abs/2004.02967. The search was not
+    released: steps, rate and thresholds are ours.
 
     >>> relu, anchor = (lambda channels: nn.ReLU()), (lambda layer: layer(1))
     >>> reject_layer(relu, [anchor], score=lambda model: 0.1, loss=lambda model: 0, min_score=0.2)
