@@ -17,7 +17,7 @@ from course_lib.layers.norm import (
     random_norm_activation_graph,
     reject_layer,
 )
-from course_lib.measure import Sample, at_least, at_most, each, experiment, paper_claim, question
+from course_lib.measure import Sample, at_least, at_most, experiment, paper_claim, question
 from course_lib.training.loop import cosine_schedule, evaluate, fit
 
 
@@ -39,11 +39,6 @@ IMAGE_NORMS: dict[str, Callable[..., nn.Module]] = {
 }
 IN_PIECES = ("bn_relu", "gn_relu", "evonorm_b0")
 SETTING = "digits, a residual network of 16 channels, 200 steps of 32"
-
-
-def at_32(accuracy: Mapping[str, Sample]) -> list[Sample]:
-    """Of the four layers, with statistics over all 32 images."""
-    return [accuracy[f"{name}_32"] for name in IMAGE_NORMS]
 
 
 class ResidualCNN(nn.Module):
@@ -88,26 +83,22 @@ def rounding(accuracy: Mapping[str, Sample]) -> float:
             "EfficientNets on ImageNet, and transfer to segmentation and synthesis",
             value=lambda m: m["evonorm_b0_32"] - m["bn_relu_32"],
             expect=at_least(0.005),
-            not_tested="on digits all four layers lie within a point or two, the size of the noise",
+            not_tested="on digits all four layers lie within two points, which says nothing of ImageNet",
         ),
         question(
-            "the four layers are alike: best minus worst accuracy",
-            of=SETTING,
-            value=lambda m: each(max, *at_32(m)) - each(min, *at_32(m)),
-            expect=at_most(0.03),
-        ),
-        question(
-            "EvoNorm-B0 loses more than 2 points with statistics over 2 images in place of 32",
+            "EvoNorm-B0 loses more than 3 points with statistics over 2 images in place of 32",
             of=SETTING,
             value=lambda m: m["evonorm_b0_32"] - m["evonorm_b0_2"],
-            expect=at_least(0.02),
+            expect=at_least(0.03),
+            verdict="not as expected",
             noise=rounding,
         ),
         question(
-            "batch norm loses more than 2 points with statistics over 2 images in place of 32",
+            "batch norm loses more than 3 points with statistics over 2 images in place of 32",
             of=SETTING,
             value=lambda m: m["bn_relu_32"] - m["bn_relu_2"],
-            expect=at_least(0.02),
+            expect=at_least(0.03),
+            verdict="not as expected",
             noise=rounding,
         ),
     ],

@@ -89,7 +89,7 @@ MAJORITY_NORMS: dict[str, Callable[[Tensor], Tensor]] = {
 @experiment(
     paper="layernorm-expressivity",
     seeds=3,
-    trained={"*_accuracy": at_least(0.9)},
+    trained={f"{name}_accuracy": at_least(0.9) for name in ("full", "scaling", "none")},
     claims=[
         paper_claim(
             "the projection helps to learn majority: steps to 90 % with scaling alone, relative to the whole "
@@ -98,10 +98,11 @@ MAJORITY_NORMS: dict[str, Callable[[Tensor], Tensor]] = {
             of=SETTING,
             value=lambda m: m["scaling_steps"] / m["full_steps"],
             expect=at_least(1.1),
+            verdict="inconclusive",
         ),
         question(
             "the authors' norm without projection, d times shorter than the whole, needs more steps than one "
-            "of the whole norm's length (ratio)",
+            "of the whole norm's length (ratio, with 250 where 90 % was never reached)",
             of=SETTING,
             value=lambda m: m["short_steps"] / m["scaling_steps"],
             expect=at_least(1.1),
@@ -112,6 +113,7 @@ MAJORITY_NORMS: dict[str, Callable[[Tensor], Tensor]] = {
             of=SETTING,
             value=lambda m: m["scaling_angle"] - m["full_angle"],
             expect=at_least(5),
+            verdict="open",
         ),
     ],
 )

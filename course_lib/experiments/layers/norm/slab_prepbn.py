@@ -4,10 +4,10 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from course_lib.data import load
-from course_lib.experiments.layers.norm._shared import linear_digits
+from course_lib.data.moved import moved_by_a_pixel
 from course_lib.layers.norm import (
     BatchNorm,
     LayerNorm,
@@ -21,7 +21,7 @@ from course_lib.models.transformers import VisionTransformer
 from course_lib.training.loop import Run, cosine_schedule, evaluate, fit
 
 VIT_STEPS = 300
-SETTING = "vision transformer of two blocks on digits, 300 steps"
+SETTING = "vision transformer of two blocks on moved digits, 300 steps"
 TOKEN_NORMS: dict[str, Callable[[int], nn.Module]] = {
     "layer": LayerNorm,
     "batch": BatchNorm,
@@ -35,6 +35,13 @@ def digits_vit(norm: Callable[[int], nn.Module]) -> VisionTransformer:
     blocks = [TransformerBlock(32, 2, norm="pre", norm_layer=norm, hidden_dim=64) for _ in range(2)]
     sizes = {"image_size": (8, 8), "patch": 4, "dim": 32}
     return VisionTransformer(1, 10, **sizes, blocks=blocks, final_norm=norm(32))
+
+
+def moved_batch(generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """64 digits for training, each moved by up to a pixel."""
+    x, y = load("digits").train
+    chosen = torch.randint(len(y), (64,), generator=generator)
+    return moved_by_a_pixel(x[chosen], generator), y[chosen]
 
 
 def advance(run: Run) -> None:
@@ -82,13 +89,16 @@ def advance(run: Run) -> None:
 def token_norms(seed: int) -> dict[str, float]:
     """Test accuracy of a small vision transformer on digits after 300 steps of 64, with each of four norms.
 
-    ``linear``: of a linear classifier.
+    Every digit, in training and in the test, is moved by up to a pixel. ``linear``: a linear classifier.
     """
-    digits, result = load("digits"), {"linear": linear_digits(seed)}
-    for name, norm in TOKEN_NORMS.items():
+    digits = load("digits")
+    unseen = moved_by_a_pixel(digits.test.x, torch.Generator().manual_seed(0)), digits.test.y
+    schedule, result = cosine_schedule(warmup=20), {}
+    arms = {name: partial(digits_vit, norm) for name, norm in TOKEN_NORMS.items()}
+    arms["linear"] = lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    for name, build in arms.items():
         torch.manual_seed(seed)
-        model = digits_vit(norm)
-        schedule = cosine_schedule(warmup=20)
-        fit(model, digits.train, steps=VIT_STEPS, lr=1e-2, schedule=schedule, seed=seed, hooks=[advance])
-        result[name] = evaluate(model, digits.test)
+        model = build()
+        fit(model, moved_batch, steps=VIT_STEPS, lr=1e-2, schedule=schedule, seed=seed, hooks=[advance])
+        result[name] = evaluate(model, unseen)
     return result
