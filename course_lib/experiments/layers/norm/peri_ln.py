@@ -21,7 +21,7 @@ from course_lib.models.transformers import GPT
 from course_lib.training.loop import cosine_schedule, fit
 
 DEPTH = 8
-SETTING = "character GPT of 8 blocks, 300 steps"
+SETTING = "character GPT of 8 blocks, 400 steps"
 
 
 def grown(stream: Mapping[str, Sample], norm: str) -> Sample:
@@ -67,7 +67,7 @@ def stream_profile(model: GPT, tokens: Tensor, targets: Tensor) -> tuple[list[fl
             where="abstract",
             headline=True,
             of=SETTING,
-            scale="8 blocks of width 32 on characters, 300 steps; the paper: up to 3.2 billion parameters",
+            scale="8 blocks of width 32 on characters, 400 steps; the paper: up to 3.2 billion parameters",
             value=lambda m: grown(m, "pre") / grown(m, "peri"),
             expect=at_least(1.5),
         ),
@@ -90,7 +90,7 @@ def stream_profile(model: GPT, tokens: Tensor, targets: Tensor) -> tuple[list[fl
     ],
 )
 def placements_trained(seed: int) -> dict[str, float]:
-    """The residual stream of 8 blocks before and after 300 steps of 16 lines of 32, for four placements p.
+    """The residual stream of 8 blocks before and after 400 steps of 16 lines of 32, for four placements p.
 
     ``p_start_rms_0`` to ``p_trained_rms_8``: root mean square before the first and after every block;
     ``p_start_gradient_1`` to ``p_trained_gradient_8``: norm of every block's gradient; ``p_loss``: mean
@@ -109,7 +109,7 @@ def placements_trained(seed: int) -> dict[str, float]:
                 batch = partial(text.batch, batch_size=16, length=32)
                 schedule = cosine_schedule(warmup=20)
                 run = {"clip": 1.0, "schedule": schedule, "seed": seed, "on_divergence": "stop"}
-                history = fit(model, batch, steps=300, lr=8e-3, **run)
+                history = fit(model, batch, steps=400, lr=8e-3, **run)
                 result[f"{norm}_diverged"] = history.diverged
                 result[f"{norm}_loss"] = sum(history.losses[-20:]) / 20
             rms, gradients = stream_profile(model, tokens, targets)
