@@ -79,10 +79,10 @@ class EvoNormB0(_EvoNorm):
 
     Paper: Evolving Normalization-Activation Layers - https://arxiv.org/abs/2004.02967
 
-    Values as in the authors' code (https://github.com/tensorflow/tpu, ``models/official/resnet``), whose decay
-    0.9 is the momentum 0.1 of torch: the batch is normalised with the biased variance, and the running average
-    keeps the biased one too, where ``torch.nn.BatchNorm2d`` and timm's layer keep the unbiased. timm's layer
-    also starts from ``eps=1e-3``. Not here: the code's option without nonlinearity, which is an affine map.
+    Values as in the authors' code (https://github.com/tensorflow/tpu, ``models/official/resnet``), whose
+    decay 0.9 is the momentum 0.1 of torch: the batch is normalised with the biased variance, and the running
+    average keeps the biased one too, where ``torch.nn.BatchNorm2d`` and timm's layer keep the unbiased.
+    timm's layer also starts from ``eps=1e-3``. Not here: the code's option without nonlinearity, which is an affine map.
     ``torch.nn.SyncBatchNorm.convert_sync_batchnorm`` leaves this layer alone: there is no batch norm of torch
     inside that could be exchanged, so every process has its own variance.
 
@@ -148,9 +148,10 @@ class EvoNormS0(_EvoNorm):
     Paper: Evolving Normalization-Activation Layers - https://arxiv.org/abs/2004.02967
 
     Values as in the authors' code (https://github.com/tensorflow/tpu, ``models/official/resnet``) at the same
-    groups. Differs from it: it asks for 32 groups, and where they do not divide the channels for 31, 30 and so
-    on, so that up to 32 channels each is a group of its own; narrow toy networks ask for a group size instead.
-    Not here: its option without nonlinearity. A shift of the input changes the output: that is intended.
+    groups. Differs from it: it asks for 32 groups, and where they do not divide the channels for 31, 30 and
+    so on, so that up to 32 channels each is a group of its own; narrow toy networks ask for a group size
+    instead. Not here: its option without nonlinearity. A shift of the input changes the output: that is
+    intended.
 
     >>> EvoNormS0(4, group_size=2)(torch.randn(2, 4, 3, 3)).shape
     torch.Size([2, 4, 3, 3])

@@ -269,8 +269,8 @@ def simplified_linear_attention_naive(
 class SimplifiedLinearAttention(nn.Module):
     r"""Attention over an image grid with a ReLU kernel and a local convolution in place of the softmax.
 
-    .. math:: o_i = \frac{[q_i]_+ \sum_j [k_j + p_j]_+ v_j^\top}{[q_i]_+ \cdot \sum_j [k_j + p_j]_+ + \epsilon}
-        + \mathrm{DWConv}_{5 \times 5}(V)_i
+    .. math:: o_i = \frac{[q_i]_+ \sum_j [k_j + p_j]_+ v_j^\top}
+        {[q_i]_+ \cdot \sum_j [k_j + p_j]_+ + \epsilon} + \mathrm{DWConv}_{5 \times 5}(V)_i
 
     The sum over j is formed once, so the cost grows with t d² / h, not with t² d; where the sequence is
     shorter than a head is wide, the t-by-t order is cheaper and is taken. The convolution, one 5 x 5 filter
@@ -297,9 +297,9 @@ class SimplifiedLinearAttention(nn.Module):
 
     Values as in the authors' vision code (https://github.com/xinghaochen/SLAB, ``slab_deit.py``): that the
     filters are shared by the heads, and p, are its choices, not the abstract's. Differs from it: any grid,
-    where the code's is a square; no dropout behind the output matrix; biases in the first matrix always, where
-    the code asks (all its models say yes); attention within windows, over which the Swin version of the code
-    goes, is not here.
+    where the code's is a square; no dropout behind the output matrix; biases in the first matrix always,
+    where the code asks (its DeiT models say yes); attention within windows, over which the Swin version of
+    the code goes, is not here.
 
     >>> SimplifiedLinearAttention(8, 2, grid=(2, 3))(torch.randn(1, 6, 8)).shape
     torch.Size([1, 6, 8])
