@@ -151,10 +151,9 @@ def test_unselectable_keys_are_those_that_the_authors_program_calls_bounded():
 def test_the_majority_model_and_what_multiplies_its_keys_equal_the_authors(name, normalise):
     theirs, ours = vector("layernorm-expressivity", f"Model {name}"), MajorityModel(5, 6, normalise)
     weights = theirs.weights()
-    for kind, part in zip(
-        ("query", "key", "value"), weights["transformer.self_attn.in_proj_weight"].chunk(3)
-    ):
-        weights[kind] = part
+    weights["query"], weights["key"], weights["value"] = weights[
+        "transformer.self_attn.in_proj_weight"
+    ].chunk(3)
     names = {"embedding.weight": "emb_layer.weight"}
     names |= {f"{kind}.weight": kind for kind in ("query", "key", "value")}
     there = {"out": "self_attn.out_proj", "mlp_norm": "norm2", "mlp.0": "linear1", "mlp.2": "linear2"}

@@ -82,9 +82,9 @@ class EvoNormB0(_EvoNorm):
     Values as in the authors' code (https://github.com/tensorflow/tpu, ``models/official/resnet``), whose
     decay 0.9 is the momentum 0.1 of torch: the batch is normalised with the biased variance, and the running
     average keeps the biased one too, where ``torch.nn.BatchNorm2d`` and timm's layer keep the unbiased.
-    timm's layer also starts from ``eps=1e-3``. Not here: the code's option without nonlinearity, which is an affine map.
-    ``torch.nn.SyncBatchNorm.convert_sync_batchnorm`` leaves this layer alone: there is no batch norm of torch
-    inside that could be exchanged, so every process has its own variance.
+    timm's layer also starts from ``eps=1e-3``. Not here: the code's option without nonlinearity, which
+    is an affine map. ``torch.nn.SyncBatchNorm.convert_sync_batchnorm`` leaves this layer alone: there is no
+    batch norm of torch inside that could be exchanged, so every process has its own variance.
 
     >>> EvoNormB0(4)(torch.randn(2, 4, 3, 3)).shape
     torch.Size([2, 4, 3, 3])
