@@ -27,7 +27,11 @@ def headwise_entropy(weights: Float[Tensor, "b h t s"], *, causal: bool = False)
         ValueError: if a weight is negative, rows do not sum to one or no row sees two keys.
 
     Paper: ReLU's Revival: On the Entropic Overload in Normalization-Free Large Language Models -
-    https://arxiv.org/abs/2410.09637 (the division per row is our reading)
+    https://arxiv.org/abs/2410.09637
+
+    Differs from what the authors' code logs (https://github.com/Nandan91/relu-revival-normfree): there the
+    mean over all heads of a layer, in nats, of all queries, also the first, whose entropy is 0. Without
+    ``causal`` the value here, times ln s, is that value; the division per row and the heads apart are ours.
 
     >>> headwise_entropy(torch.full((1, 2, 4, 4), 0.25))
     tensor([1., 1.])

@@ -79,10 +79,12 @@ class EvoNormB0(_EvoNorm):
 
     Paper: Evolving Normalization-Activation Layers - https://arxiv.org/abs/2004.02967
 
-    Differs from the paper in words only: its momentum 0.9 is 0.1 in torch's convention. The batch is
-    normalised with the biased variance, the running average keeps the unbiased one, as
-    ``torch.nn.BatchNorm2d`` does. ``torch.nn.SyncBatchNorm.convert_sync_batchnorm`` leaves this layer alone:
-    there is no batch norm of torch inside that could be exchanged, so every process has its own variance.
+    Values as in the authors' code (https://github.com/tensorflow/tpu, ``models/official/resnet``), whose
+    decay 0.9 is the momentum 0.1 of torch: the batch is normalised with the biased variance, and the running
+    average keeps the biased one too, where ``torch.nn.BatchNorm2d`` and timm's layer keep the unbiased.
+    timm's layer also starts from ``eps=1e-3``. Not here: the code's option without nonlinearity, which
+    is an affine map. ``torch.nn.SyncBatchNorm.convert_sync_batchnorm`` leaves this layer alone: there is no
+    batch norm of torch inside that could be exchanged, so every process has its own variance.
 
     >>> EvoNormB0(4)(torch.randn(2, 4, 3, 3)).shape
     torch.Size([2, 4, 3, 3])
@@ -113,10 +115,7 @@ class EvoNormB0(_EvoNorm):
         z = wide(x)
         if self.training and (isinstance(x, Proxy) or x.numel()):
             batch_var = _variance(z, (0, 2, 3))
-            n = x.numel() / self.channels
-            freedom = n - 1 if isinstance(x, Proxy) else max(n - 1, 1)
-            unbiased = batch_var.detach() * n / freedom
-            self.running_var.lerp_(unbiased.to(self.running_var.dtype), self.momentum)
+            self.running_var.lerp_(batch_var.detach().to(self.running_var.dtype), self.momentum)
         else:
             batch_var = self.running_var
         batch_std = _per_channel(torch.sqrt(batch_var + self.eps))
@@ -148,8 +147,11 @@ class EvoNormS0(_EvoNorm):
 
     Paper: Evolving Normalization-Activation Layers - https://arxiv.org/abs/2004.02967
 
-    Differs from the paper: it fixes 32 groups; narrow toy networks ask for a group size instead.
-    A shift of the input changes the output: that is intended.
+    Values as in the authors' code (https://github.com/tensorflow/tpu, ``models/official/resnet``) at the same
+    groups. Differs from it: it asks for 32 groups, and where they do not divide the channels for 31, 30 and
+    so on, so that up to 32 channels each is a group of its own; narrow toy networks ask for a group size
+    instead. Not here: its option without nonlinearity. A shift of the input changes the output: that is
+    intended.
 
     >>> EvoNormS0(4, group_size=2)(torch.randn(2, 4, 3, 3)).shape
     torch.Size([2, 4, 3, 3])
@@ -236,7 +238,8 @@ class NormActivationGraph(nn.Module):
         TypeError: for nodes that are no list of such triples, or images of another type than the parameters.
 
     Paper: Evolving Normalization-Activation Layers - https://arxiv.org/abs/2004.02967 (our list of primitives
-    follows the paper's; groups are all channels, and batch moments stay batch moments in evaluation)
+    follows the paper's; groups are all channels, and batch moments stay batch moments in evaluation). The
+    authors released the layers that they found, not the search: it is compared with nothing.
 
     >>> relu = NormActivationGraph(4, [("max", 0, 1)])
     >>> relu(torch.tensor([-1.0, 2.0]).expand(1, 4, 1, 2))[0, 0, 0].tolist()
@@ -351,7 +354,8 @@ def reject_layer(
 
     Returns: ``"quality"`` or ``"stability"``, the test that failed first; ``None`` for a layer that is kept.
 
-    Paper: Evolving Normalization-Activation Layers - https://arxiv.org/abs/2004.02967
+    Paper: Evolving Normalization-Activation Layers - https://arxiv.org/abs/2004.02967. The search was not
+    released: steps, rate and thresholds are ours.
 
     >>> relu, anchor = (lambda channels: nn.ReLU()), (lambda layer: layer(1))
     >>> reject_layer(relu, [anchor], score=lambda model: 0.1, loss=lambda model: 0, min_score=0.2)

@@ -39,8 +39,10 @@ def scale_to_sqrt_d(x: Float[Tensor, "*b d"], eps: float = 0.0) -> Float[Tensor,
         eps: as in layer normalisation; 0 gives the exact sphere, and NaN for a zero vector.
 
     Paper: On the Expressivity Role of LayerNorm in Transformers' Attention -
-    https://arxiv.org/abs/2305.02582. The authors' majority script divides the unit vector by
-    :math:`\sqrt d` in one variant instead of multiplying; here all variants keep the length :math:`\sqrt d`.
+    https://arxiv.org/abs/2305.02582. Values as in the authors' ``FactorizedLayerNorm``
+    (https://github.com/tech-srl/layer_norm_expressivity_role). Their majority script divides the unit vector
+    by :math:`\sqrt d` in its variant without projection instead of multiplying, so that this norm is d times
+    shorter than the whole one; here all variants keep the length :math:`\sqrt d`.
 
     >>> scale_to_sqrt_d(torch.tensor([3.0, 4.0])).norm().round(decimals=4)
     tensor(1.4142)
@@ -69,6 +71,9 @@ def unselectable_keys(keys: Float[Tensor, "n d"], *, tolerance: float = 1e-7) ->
         ValueError: for keys that are not finite.
 
     Paper: On the Expressivity Role of LayerNorm in Transformers' Attention - https://arxiv.org/abs/2305.02582
+
+    Differs from the authors' code: there the program looks for a point with a margin of 1e-8 in a box of 100,
+    after a search by reflections; the same keys come out.
 
     >>> unselectable_keys(torch.tensor([[1.0, 0.0], [-1.0, 1.0], [-1.0, -1.0], [0.0, 0.0]]))
     tensor([False, False, False,  True])

@@ -69,7 +69,8 @@ class LayerNorm(nn.Module):
         ValueError: for a width below 1, a negative ``eps``, or a last axis that is not ``dim`` wide.
         TypeError: for an input of integers, complex numbers, or more precise than the parameters.
 
-    Paper: Layer Normalization - https://arxiv.org/abs/1607.06450
+    Paper: Layer Normalization - https://arxiv.org/abs/1607.06450. Values as in the authors' code
+    (https://github.com/ryankiros/layer-norm).
 
     Differs from torch: one trailing axis only. Arguments, parameters and their names are torch's, so the
     state of a ``torch.nn.LayerNorm`` loads.
@@ -307,7 +308,9 @@ class LayerNormRNNCell(nn.Module):
 
     Paper: Layer Normalization - https://arxiv.org/abs/1607.06450
 
-    Differs from ``torch.nn.RNNCell``: no bias in the two matrices, since the norm brings its own shift.
+    Differs from ``torch.nn.RNNCell``: no bias in the two matrices, since the norm brings its own shift. The
+    authors' code has gated cells only, whose sums from the state and from the input are normalised apart,
+    each with a gain and a shift; they are not here.
 
     >>> LayerNormRNNCell(4, 6)(torch.zeros(2, 4), torch.zeros(2, 6)).shape
     torch.Size([2, 6])

@@ -145,7 +145,9 @@ class TransformerBlock(nn.Module):
             complex numbers, or more precise than the parameters.
 
     Paper: Peri-LN: Revisiting Layer Normalization in the Transformer Architecture -
-    https://arxiv.org/abs/2502.02732
+    https://arxiv.org/abs/2502.02732. No code of the authors was found, so nothing is compared with it.
+    Peri-LN also normalises what the embedding gives and the last stream: these two norms belong to the model,
+    as ``embed_norm`` and ``final_norm`` of :class:`GPT`.
 
     Differs from ``torch.nn.TransformerEncoderLayer``: no dropout, batch first, GELU, and the two placements
     that torch lacks.

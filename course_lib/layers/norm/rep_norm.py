@@ -42,7 +42,8 @@ class RepBN(nn.Module):
         TypeError: for an input of another type than the parameters.
 
     Paper: SLAB: Efficient Transformers with Simplified Linear Attention and Progressive Re-parameterized
-    Batch Normalization - https://arxiv.org/abs/2405.11582
+    Batch Normalization - https://arxiv.org/abs/2405.11582. Values as in the authors' ``RepBN``
+    (https://github.com/xinghaochen/SLAB), which takes ``(b, t, d)`` only.
 
     >>> RepBN(1)(torch.tensor([[1.0], [3.0]])).detach().round(decimals=2).T
     tensor([[0., 4.]])
@@ -111,10 +112,12 @@ class ProgressiveRepBN(nn.Module):
     Paper: SLAB: Efficient Transformers with Simplified Linear Attention and Progressive Re-parameterized
     Batch Normalization - https://arxiv.org/abs/2405.11582
 
-    Differs from the released code: there every forward pass in training counts as a step, also one that is
-    only a recomputation for a checkpoint; and the batch statistics see the data from the first batch on, also
-    during warm-up. As there, a learning curve taken in evaluation mode while :math:`\lambda` is near 1 judges
-    weights that were never trained through RepBN; read it with care.
+    Values as in the authors' ``LinearNorm`` (https://github.com/xinghaochen/SLAB, ``prepbn.py``) at the same
+    step. Differs from it: there every forward pass in training counts as a step, also one that is only a
+    recomputation for a checkpoint; there the batch statistics see no data during warm-up, here they see them
+    from the first batch on; and there :math:`\lambda` may start below 1 (``r0``). As there, a learning curve
+    taken in evaluation mode while :math:`\lambda` is near 1 judges weights that were never trained through
+    RepBN; read it with care.
 
     >>> norm = ProgressiveRepBN(6, decay_steps=4)
     >>> norm.advance(3)
@@ -266,12 +269,13 @@ def simplified_linear_attention_naive(
 class SimplifiedLinearAttention(nn.Module):
     r"""Attention over an image grid with a ReLU kernel and a local convolution in place of the softmax.
 
-    .. math:: o_i = \frac{[q_i]_+ \sum_j [k_j]_+ v_j^\top}{[q_i]_+ \cdot \sum_j [k_j]_+ + \epsilon}
-        + \mathrm{DWConv}_{5 \times 5}(V)_i
+    .. math:: o_i = \frac{[q_i]_+ \sum_j [k_j + p_j]_+ v_j^\top}
+        {[q_i]_+ \cdot \sum_j [k_j + p_j]_+ + \epsilon} + \mathrm{DWConv}_{5 \times 5}(V)_i
 
     The sum over j is formed once, so the cost grows with t d² / h, not with t² d; where the sequence is
     shorter than a head is wide, the t-by-t order is cheaper and is taken. The convolution, one 5 x 5 filter
-    per feature, restores the rank that the kernel loses.
+    per feature of a head and the same filters in every head, restores the rank that the kernel loses. A
+    learned vector :math:`p_j` per token, zero at the start, is added to the keys.
 
     Args:
         dim: width d.
@@ -291,8 +295,11 @@ class SimplifiedLinearAttention(nn.Module):
     Paper: SLAB: Efficient Transformers with Simplified Linear Attention and Progressive Re-parameterized
     Batch Normalization - https://arxiv.org/abs/2405.11582
 
-    Differs from the paper's vision code: the learned position encoding that it adds to the keys is left to
-    the caller.
+    Values as in the authors' vision code (https://github.com/xinghaochen/SLAB, ``slab_deit.py``): that the
+    filters are shared by the heads, and p, are its choices, not the abstract's. Differs from it: any grid,
+    where the code's is a square; no dropout behind the output matrix; biases in the first matrix always,
+    where the code asks (its DeiT models say yes); attention within windows, over which the Swin version of
+    the code goes, is not here.
 
     >>> SimplifiedLinearAttention(8, 2, grid=(2, 3))(torch.randn(1, 6, 8)).shape
     torch.Size([1, 6, 8])
@@ -315,15 +322,23 @@ class SimplifiedLinearAttention(nn.Module):
         self.dim, self.num_heads = dim, num_heads
         self.grid = require_pair(type(self).__name__, grid=grid)
         self.qkv = nn.Linear(dim, 3 * dim, **factory)
-        self.local = nn.Conv2d(dim, dim, 5, padding=2, groups=dim, **factory)
+        head_dim = dim // num_heads
+        self.local = nn.Conv2d(head_dim, head_dim, 5, padding=2, groups=head_dim, **factory)
+        self.position = nn.Parameter(torch.empty(self.grid[0] * self.grid[1], dim, **factory))
         self.out = nn.Linear(dim, dim, **factory)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """No position is told from another; the matrices and the convolution have a start of their own."""
+        nn.init.zeros_(self.position)
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
         require_grid(x, self.grid, self.dim, self)
-        q, k, v = rearrange(self.qkv(x), "b t (three h k) -> three b h t k", three=3, h=self.num_heads)
-        image = rearrange(v, "b h (i j) k -> b (h k) i j", i=self.grid[0])
-        local = rearrange(self.local(image), "b d i j -> b (i j) d")
-        return self.out(rearrange(self.attend(q, k, v), "b h t k -> b t (h k)") + local)
+        q, k, v = self.qkv(x).chunk(3, dim=-1)
+        q, k, v = (rearrange(z, "b t (h k) -> b h t k", h=self.num_heads) for z in (q, k + self.position, v))
+        image = rearrange(v, "b h (i j) k -> (b h) k i j", i=self.grid[0])
+        local = rearrange(self.local(image), "(b h) k i j -> b h (i j) k", h=self.num_heads)
+        return self.out(rearrange(self.attend(q, k, v) + local, "b h t k -> b t (h k)"))
 
     def attend(
         self, q: Float[Tensor, "b h t k"], k: Float[Tensor, "b h t k"], v: Float[Tensor, "b h t k"]

@@ -7,13 +7,17 @@ from course_lib.experiments.layers.norm.evonorm import IMAGE_NORMS as IMAGE_NORM
 from course_lib.experiments.layers.norm.evonorm import ResidualCNN as ResidualCNN
 from course_lib.experiments.layers.norm.evonorm import image_norms as image_norms
 from course_lib.experiments.layers.norm.evonorm import random_search as random_search
+from course_lib.experiments.layers.norm.layer_normalization import RATES as RATES
 from course_lib.experiments.layers.norm.layer_normalization import digits_mlp as digits_mlp
 from course_lib.experiments.layers.norm.layer_normalization import recurrent_steps as recurrent_steps
 from course_lib.experiments.layers.norm.layer_normalization import tiny_batches as tiny_batches
 from course_lib.experiments.layers.norm.layernorm_expressivity import GEOMETRY as GEOMETRY
+from course_lib.experiments.layers.norm.layernorm_expressivity import MAJORITY_NORMS as MAJORITY_NORMS
 from course_lib.experiments.layers.norm.layernorm_expressivity import MajorityModel as MajorityModel
 from course_lib.experiments.layers.norm.layernorm_expressivity import majority as majority
+from course_lib.experiments.layers.norm.peri_ln import grown as grown
 from course_lib.experiments.layers.norm.peri_ln import placements_trained as placements_trained
+from course_lib.experiments.layers.norm.relu_revival import LearnedLeakyReLU as LearnedLeakyReLU
 from course_lib.experiments.layers.norm.relu_revival import norm_free as norm_free
 from course_lib.experiments.layers.norm.side_by_side import FRAME as FRAME
 from course_lib.experiments.layers.norm.side_by_side import SIDE_BY_SIDE as SIDE_BY_SIDE
