@@ -94,7 +94,7 @@ def page(contents: Contents, paper: Paper) -> str:
         "",
     ]
     if paper.aliases:
-        lines += [f"Also found as {', '.join(map(escape, paper.aliases))}.", ""]
+        lines += [f"Looked for as {', '.join(map(escape, paper.aliases))}.", ""]
     lines += _headline(main)
     lines += ["## Where it is", "", *_places(contents, paper), ""]
     lines += ["## The authors' code", "", *_authors_code(contents, paper), ""]

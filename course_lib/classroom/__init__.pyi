@@ -13,10 +13,10 @@ from .exercises import check as check
 from .exercises import mistake as mistake
 from .exponents import growth as growth
 from .papers import papers_table as papers_table
+from .picture import figure as figure
 from .predict import predict as predict
 from .side_by_side import side_by_side_table as side_by_side_table
 from .sliders import explore as explore
 from .source import show_source as show_source
-from .style import figure as figure
 from .style import table as table
 from .style import use_style as use_style

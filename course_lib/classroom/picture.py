@@ -8,22 +8,53 @@ import html
 import io
 import re
 import zlib
+from typing import Any
 
 from course_lib.optional import needs
 
 with needs("book"):
     import matplotlib as mpl
+    import matplotlib.pyplot as plt
+    from IPython.display import display
     from matplotlib.figure import Figure
 
-from course_lib.classroom.style import GREY, VARIABLES
+from course_lib.classroom.style import GREY, STYLE_SHEET, VARIABLES
+from course_lib.tables import Displayed
 
-__all__ = ["picture_html", "svg_text"]
+__all__ = ["figure", "picture_html", "svg_text"]
 
 _HEAVY = 80_000  # bytes of one SVG, from which on its data become an image
 _DPI = 144  # of that image: 1.5 pixels per CSS pixel
 _RC = {"svg.fonttype": "none", "svg.hashsalt": "layer by layer", "path.simplify_threshold": 0.4}
 # Verdana has the widths of DejaVu Sans, which few readers have installed.
 _FONTS = "'DejaVu Sans', Verdana, sans-serif"
+
+
+def figure(fig: Any, *, alt: str = "", caption: str | None = None) -> None:
+    """Show a figure with an alt text, and close it.
+
+    Args:
+        fig: a matplotlib figure.
+        alt: what the figure shows, in words: axes, curves, and what a reader should take from it.
+        caption: a line under the figure.
+
+    Raises:
+        ValueError: without an alt text, or for something that is no figure.
+
+    >>> fig, ax = plt.subplots()
+    >>> figure(fig, alt="An empty pair of axes.")
+    [figure] An empty pair of axes.
+    """
+    if not alt.strip():
+        raise ValueError("a figure needs an alt text: figure(fig, alt='what it shows, in words')")
+    if not isinstance(fig, Figure):
+        got = type(fig).__name__
+        raise ValueError(f"figure() takes a matplotlib Figure, got {got}; for axes pass ax.figure")
+    below = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
+    plain = f"[figure] {alt}" + (f"\n{caption}" if caption else "")
+    picture = picture_html(fig, alt, below)
+    plt.close(fig)
+    display(Displayed(STYLE_SHEET + picture, plain))
 
 
 def picture_html(fig: Figure, alt: str, below: str = "", *, tight: bool = True) -> str:

@@ -64,7 +64,7 @@ def show_source(*objs: Any, docstring: bool = False) -> None:
     @cache
     def papers() -> dict[str, Paper]:
         \"""All papers of the course by id.\"""
-        return ...
+        ...
     """
     if not objs:
         raise ValueError("show_source() needs something to show: show_source(LayerNorm, layer_norm)")

@@ -4,7 +4,6 @@ Text and axes of a figure take the colour of the page (:mod:`course_lib.classroo
 them as :data:`GREY`, which can be read on both.
 """
 
-import html
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,11 +11,9 @@ from course_lib.optional import needs
 
 with needs("book"):
     import matplotlib as mpl
-    import matplotlib.pyplot as plt
     from IPython.display import display
-    from matplotlib.figure import Figure
 
-from course_lib.tables import Displayed, Table
+from course_lib.tables import Table
 
 # The palette of Okabe and Ito: eight colours that stay apart under the common kinds of colour blindness.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
@@ -76,35 +73,6 @@ def use_style() -> None:
     '#797979'
     """
     mpl.rcParams.update(_RC)
-
-
-def figure(fig: Any, *, alt: str = "", caption: str | None = None) -> None:
-    """Show a figure with an alt text, and close it.
-
-    Args:
-        fig: a matplotlib figure.
-        alt: what the figure shows, in words: axes, curves, and what a reader should take from it.
-        caption: a line under the figure.
-
-    Raises:
-        ValueError: without an alt text, or for something that is no figure.
-
-    >>> fig, ax = plt.subplots()
-    >>> figure(fig, alt="An empty pair of axes.")
-    [figure] An empty pair of axes.
-    """
-    if not alt.strip():
-        raise ValueError("a figure needs an alt text: figure(fig, alt='what it shows, in words')")
-    if not isinstance(fig, Figure):
-        got = type(fig).__name__
-        raise ValueError(f"figure() takes a matplotlib Figure, got {got}; for axes pass ax.figure")
-    from course_lib.classroom.picture import picture_html
-
-    below = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
-    plain = f"[figure] {alt}" + (f"\n{caption}" if caption else "")
-    picture = picture_html(fig, alt, below)
-    plt.close(fig)
-    display(Displayed(STYLE_SHEET + picture, plain))
 
 
 def table(rows: Sequence[Sequence[Any]], columns: Sequence[str], caption: str | None = None) -> None:

@@ -38,7 +38,9 @@ __all__ = [
     "between",
     "equal",
     "find",
+    "json_number",
     "near",
+    "number_or_sample",
     "paper_claim",
     "question",
 ]

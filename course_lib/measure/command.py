@@ -14,9 +14,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 from course_lib import registry
-from course_lib.measure import findings, store
+from course_lib.measure import store
 from course_lib.measure.hashing import code_hash, reached
 from course_lib.measure.journal import Journal, Outcome
+from course_lib.measure.measurement import Measurement
 from course_lib.measure.sample import number
 from course_lib.tables import Table
 
@@ -377,7 +378,8 @@ def _claims(chosen: dict[str, Callable], options: argparse.Namespace) -> int:
         results = {name: store.read(f) for name, f in wanted.items() if store.state(f) == "fresh"}
     rows, kept, moved = [], Counter(), Counter()
     for name, result in results.items():
-        for finding in findings(wanted[name], result):
+        noted = wanted[name].experiment
+        for finding in Measurement(wanted[name].__name__, result, True, noted.trained).judge(noted):
             pinned, kind = finding.statement.verdict, finding.statement.kind
             (kept if finding.verdict == pinned else moved)[kind] += 1
             if finding.verdict != pinned or not options.moved:

@@ -8,8 +8,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from course_lib.classroom import style
-from course_lib.classroom.picture import svg_text
+from course_lib.classroom import picture, style
+from course_lib.classroom.picture import figure, svg_text
 from course_lib.classroom.style import (
     CYCLE,
     GREY,
@@ -17,7 +17,6 @@ from course_lib.classroom.style import (
     STYLE_SHEET,
     VARIABLES,
     contrast,
-    figure,
     table,
     use_style,
 )
@@ -37,6 +36,7 @@ def plain_matplotlib():
 def shown(monkeypatch):
     """What was displayed."""
     objects = []
+    monkeypatch.setattr(picture, "display", objects.append)
     monkeypatch.setattr(style, "display", objects.append)
     return objects
 
