@@ -386,10 +386,12 @@ def find(words: str, **traits: bool) -> list[Entry]:
 
 
 def find_papers(words: str = "", *, chapter: str | None = None) -> list[Paper]:
-    """Papers in which all the words occur (title, id, arXiv number, year), in the order of the chapters.
+    """Papers in which all the words occur, in the order of the chapters.
 
-    >>> [paper.id for paper in find_papers("entropic overload")]
-    ['relu-revival']
+    Words are looked for in title, id, arXiv number, year, authors and other names.
+
+    >>> [paper.id for paper in find_papers("entropic overload")], [paper.id for paper in find_papers("MQA")]
+    (['relu-revival'], ['multi-query-attention'])
 
     Raises:
         ValueError: for an unknown chapter.
@@ -401,7 +403,10 @@ def find_papers(words: str = "", *, chapter: str | None = None) -> list[Paper]:
         row
         for row in papers().values()
         if chapter in (None, row.chapter)
-        and _rank(words, f"{row.title} {row.id} {row.arxiv} {row.year}") is not None
+        and _rank(
+            words, f"{row.title} {row.id} {row.arxiv} {row.year}", " ".join((*row.authors, *row.aliases))
+        )
+        is not None
     ]
     return sorted(found, key=lambda row: (place[row.chapter], row.year, row.title))
 
