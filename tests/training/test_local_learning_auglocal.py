@@ -27,7 +27,7 @@ def dense(width_in: int, width_out: int, stride: int) -> nn.Module:
     return nn.Sequential(nn.Linear(width_in, width_out), nn.ReLU())
 
 
-def toy(num_modules=len(PLAN), **options) -> tuple[AugLocal, torch.Tensor, torch.Tensor]:
+def toy(num_modules=6, **options) -> tuple[AugLocal, torch.Tensor, torch.Tensor]:
     options = {"make_optimizer": SGD, "num_modules": num_modules, **options}
     model = AugLocal(ResidualBlock1d, 2, PLAN, 3, **options).double()
     return model, torch.randn(9, 2, 13, dtype=torch.float64), torch.arange(9) % 3
@@ -86,9 +86,7 @@ def test_auxiliary_networks_have_the_shapes_of_the_layers_they_copy():
 
 
 def test_a_copy_makes_up_for_one_downsampling_at_most():
-    model, _, _ = toy(
-        auxiliary_depth=1, tau=0.0
-    )  # layers 2 and 4 halve the signal, the copy of the last once
+    model, _, _ = toy(auxiliary_depth=1, tau=0.0)  # layers 2 and 4 halve the signal, a copy does once
     strides = [module.auxiliary[0].stride for module in model.modules_in_order[:-1]]
     assert strides == [2, 2, 2, 2, 1]
     longer = AugLocal(ResidualBlock1d, 2, [(4, 1), (4, 2), (4, 2), *[(4, 1)] * 3], 3, auxiliary_depth=3)

@@ -40,7 +40,7 @@ def test_auglocal_has_the_depths_of_the_authors_pyramid():
 
 
 class Block(nn.Module):
-    """The two-dimensional residual block with batch norms of their network; its stem where three colours come."""
+    """The residual block with batch norms of their network; its stem where three colours come."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()

@@ -278,12 +278,12 @@ class AugLocal(nn.Module):
     Paper: Scaling Supervised Local Learning with Augmented Auxiliary Networks -
         https://arxiv.org/abs/2402.17318
 
-    Agrees with the authors' code in which layers are copied, with which strides (each downsampling that a copy
-    skips is made up for by one of the copies, one a copy, and left out where none is left), in the number of
+    Agrees with the authors' code in which layers are copied, with which strides (a copy makes up for one
+    skipped downsampling at most; what is left waits for the next copy, or is left out), in the number of
     modules, the losses and the gradients. Differs from it: there the classifier behind an auxiliary network
     of one layer begins with a batch norm; convolutions start from a normal distribution (He, by fan-out); one
     optimiser, SGD with Nesterov's momentum, steps after the last module's backward pass, and not one a module
-    after its own. The ImageNet version was not compared.
+    after its own. Their ImageNet version was not compared.
 
     >>> def make_layer(in_features, out_features, stride):
     ...     return nn.Sequential(nn.Linear(in_features, out_features), nn.ReLU())
