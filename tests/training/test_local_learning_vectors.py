@@ -1,4 +1,4 @@
-"""Local learning against values of the authors' code."""
+"""Local learning against values of released code: the authors' of AugLocal, a peer's of Forward-Forward."""
 
 from functools import partial
 
@@ -8,7 +8,9 @@ from torch.nn import functional as F
 
 from course_lib.training.local_learning import (
     AugLocal,
+    ForwardForward,
     auxiliary_layer_index,
+    goodness,
     pyramid_depth,
 )
 from tests.vectors import fill, vector
@@ -98,3 +100,16 @@ def test_auglocal_takes_the_gradients_of_the_authors_step():
         gradients["conv1.weight"].square().sum()[None],
         *(gradients[name] for name in named),
     )
+
+
+def test_plain_forward_forward_has_the_losses_of_a_peer():
+    theirs = vector("collaborative-forward-forward", "peer: plain Forward-Forward")
+    model = ForwardForward(784, [6] * 3, 10, theta=6.0)  # their threshold is the width
+    fill(model, theirs.weights(), lambda name: name.replace("layers", "model"))
+    h = torch.cat(theirs.given())  # positive, then negative
+    losses = []
+    for i in range(3):
+        h = model.layer_output(i, h)
+        every = [torch.zeros(8, dtype=torch.float64)] * i + [goodness(h)]
+        losses.append(model.layer_loss(i, every)[None] / 2)  # theirs is the mean over both kinds of data
+    theirs.check(*losses)

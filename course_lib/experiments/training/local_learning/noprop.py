@@ -15,7 +15,7 @@ from course_lib.experiments.training.local_learning._shared import (
     learn,
     linear_probe,
 )
-from course_lib.measure import experiment
+from course_lib.measure import at_least, at_most, experiment, paper_claim, question
 from course_lib.training.local_learning import (
     AugLocal,
     DeepBeliefNetwork,
@@ -72,7 +72,46 @@ def dense_network(num_layers: int, lr: float, *, depth: int = 0, num_modules: in
     )
 
 
-@experiment(paper="noprop", seeds=3)
+CHAIN = "digits, ten blocks, 300 updates"
+
+
+@experiment(
+    paper="noprop",
+    seeds=3,
+    trained={name: lambda m: at_least(m["pixels"].mean) for name in ("noprop", "chain", "mlp")},
+    claims=[
+        question(
+            "NoProp is at most three points behind the same chain, trained end to end",
+            of=CHAIN,
+            value=lambda m: m["chain"] - m["noprop"],
+            expect=at_most(0.03),
+        ),
+        question(
+            "NoProp is at most five points behind a perceptron with two hidden layers, by backpropagation",
+            of=CHAIN,
+            value=lambda m: m["mlp"] - m["noprop"],
+            expect=at_most(0.05),
+        ),
+        question(
+            "the nine blocks that follow add at least three points to the first one's accuracy",
+            of=CHAIN,
+            value=lambda m: m["noprop"] - m["block_01"],
+            expect=at_least(0.03),
+            verdict="not as expected",
+        ),
+        question(
+            "end to end, a head that starts at random costs at least ten points",
+            of=CHAIN,
+            value=lambda m: m["chain"] - m["random_head"],
+            expect=at_least(0.1),
+        ),
+        paper_claim(
+            "NoProp needs less computing than other methods without backpropagation",
+            where="abstract",
+            not_tested="neither time nor memory is compared at equal accuracy",
+        ),
+    ],
+)
 def denoising_blocks(seed: int) -> dict[str, float]:
     """Ten blocks, 300 updates of 128 digits: trained apart, end to end, and a plain MLP beside them."""
     data, rates = flat_digits(), (3e-3, 1e-2)
@@ -148,6 +187,28 @@ def labelled_map(data: dict[str, tuple[Tensor, Tensor]], *, steps: int, size: in
 @experiment(
     paper=("noprop", "collaborative-forward-forward", "auglocal", "action-in-mind-som", "rbm-dbn-tutorial"),
     seeds=3,
+    trained={
+        f"{name}_{depth}": lambda m: at_least(m["pixels"].mean) for name in NETWORKS for depth in DEPTHS
+    },
+    claims=[
+        paper_claim(
+            "more accurate than another method without backpropagation: NoProp minus Forward-Forward",
+            where="abstract",
+            of="digits, four layers of 64, 250 updates",
+            value=lambda m: m["noprop_4"] - m["ff_4"],
+            expect=at_least(0.0),
+            headline=True,
+            scale="1197 digits of 8 by 8 pixels, blocks without convolutions; the paper: MNIST, CIFAR-10 and "
+            "CIFAR-100.",
+        ),
+        paper_claim(
+            "more accurate than another method without backpropagation: NoProp minus collaborative FF",
+            where="abstract",
+            of="digits, four layers of 64, 250 updates",
+            value=lambda m: m["noprop_4"] - m["ff_all_4"],
+            expect=at_least(0.0),
+        ),
+    ],
 )
 def one_task(seed: int) -> dict[str, float]:
     """Digits, width 64, 250 updates of 128: test accuracy of each method, at three depths, layer by layer."""
