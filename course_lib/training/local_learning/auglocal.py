@@ -147,8 +147,8 @@ class ResidualBlock1d(nn.Module):
         ValueError: for a size below 1, or a wrong number of channels.
         TypeError: for arguments and inputs of another type.
 
-    Residual networks have batch norms in this place (``norm_layer=nn.BatchNorm1d``). In local training the
-    inputs of a layer drift while those below learn, and the running averages of evaluation lag behind.
+    Residual networks have batch norms in this place (``norm_layer=nn.BatchNorm1d``), the authors' of AugLocal
+    among them. Group norms keep no running averages of inputs that drift while the layers below learn.
 
     >>> ResidualBlock1d(4, 6, 2)(torch.randn(2, 4, 7)).shape
     torch.Size([2, 6, 4])
