@@ -27,8 +27,9 @@ def dense(width_in: int, width_out: int, stride: int) -> nn.Module:
     return nn.Sequential(nn.Linear(width_in, width_out), nn.ReLU())
 
 
-def toy(**options) -> tuple[AugLocal, torch.Tensor, torch.Tensor]:
-    model = AugLocal(ResidualBlock1d, 2, PLAN, 3, make_optimizer=SGD, **options).double()
+def toy(num_modules=6, **options) -> tuple[AugLocal, torch.Tensor, torch.Tensor]:
+    options = {"make_optimizer": SGD, "num_modules": num_modules, **options}
+    model = AugLocal(ResidualBlock1d, 2, PLAN, 3, **options).double()
     return model, torch.randn(9, 2, 13, dtype=torch.float64), torch.arange(9) % 3
 
 
@@ -82,6 +83,21 @@ def test_auxiliary_networks_have_the_shapes_of_the_layers_they_copy():
             inner = layer(inner)
             assert inner.shape == outputs[index]
         assert module.auxiliary[-1](inner).shape == (9, 3)
+
+
+def test_a_copy_makes_up_for_one_downsampling_at_most():
+    model, _, _ = toy(auxiliary_depth=1, tau=0.0)  # layers 2 and 4 halve the signal, a copy does once
+    strides = [module.auxiliary[0].stride for module in model.modules_in_order[:-1]]
+    assert strides == [2, 2, 2, 2, 1]
+    longer = AugLocal(ResidualBlock1d, 2, [(4, 1), (4, 2), (4, 2), *[(4, 1)] * 3], 3, auxiliary_depth=3)
+    copies = longer.modules_in_order[0].auxiliary[:-1]  # of layers 2, 3 and 5: the second waits for its turn
+    assert [copy.stride for copy in copies] == [2, 2, 1]
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2, 5, 9])
+def test_the_last_module_holds_one_layer_more_than_an_auxiliary_network(depth):
+    model, _, _ = toy(num_modules=None, auxiliary_depth=depth)
+    assert len(model.modules_in_order[-1].layers) == min(depth + 1, len(PLAN))
 
 
 def test_depth_zero_is_a_linear_classifier_everywhere():

@@ -1,6 +1,5 @@
 """AugLocal: every layer has its own loss, behind a private copy of a few of the layers that follow."""
 
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -43,7 +42,7 @@ def auxiliary_layer_index(l: int, num_layers: int, depth: int) -> list[int]:
     Paper: Scaling Supervised Local Learning with Augmented Auxiliary Networks -
         https://arxiv.org/abs/2402.17318
 
-    Halves are rounded to the even neighbour, as the authors' code does.
+    Halves are rounded to the even neighbour, as in the authors' code.
 
     >>> auxiliary_layer_index(0, 16, 3)
     [5, 10, 15]
@@ -54,7 +53,7 @@ def auxiliary_layer_index(l: int, num_layers: int, depth: int) -> list[int]:
     later = num_layers - l - 1
     if depth >= later:
         return list(range(l + 1, num_layers))
-    return [round(l + later * i / depth) for i in range(1, depth + 1)]
+    return [round(l + later / depth * i) for i in range(1, depth + 1)]  # theirs, to the last bit
 
 
 @implements("auglocal")
@@ -148,8 +147,8 @@ class ResidualBlock1d(nn.Module):
         ValueError: for a size below 1, or a wrong number of channels.
         TypeError: for arguments and inputs of another type.
 
-    Residual networks have batch norms in this place (``norm_layer=nn.BatchNorm1d``). In local training the
-    inputs of a layer drift while those below learn, and the running averages of evaluation lag behind.
+    Residual networks have batch norms in this place (``norm_layer=nn.BatchNorm1d``), the authors' of AugLocal
+    among them. Group norms keep no running averages of inputs that drift while the layers below learn.
 
     >>> ResidualBlock1d(4, 6, 2)(torch.randn(2, 4, 7)).shape
     torch.Size([2, 6, 4])
@@ -264,8 +263,8 @@ class AugLocal(nn.Module):
         auxiliary_depth: layers of the first auxiliary network; 0 gives the baseline with a linear classifier
             everywhere.
         tau: how far the depth falls towards the last layer, see :func:`pyramid_depth`.
-        num_modules: number of local modules; the last one holds all remaining layers and the classifier.
-            Every layer is a module unless given; 1 is ordinary backpropagation.
+        num_modules: number of local modules; the last one holds all remaining layers and the classifier. It
+            holds ``auxiliary_depth`` + 1 of them unless given; 1 is ordinary backpropagation.
         make_optimizer: called with the parameters of one module, for each module.
         device, dtype: of the parameters, as in torch; what ``make_layer`` builds is moved there.
 
@@ -279,14 +278,20 @@ class AugLocal(nn.Module):
     Paper: Scaling Supervised Local Learning with Augmented Auxiliary Networks -
         https://arxiv.org/abs/2402.17318
 
-    Differs from the authors' code: a copy has the product of the strides that it skips, so that it gives the
-    very shape of the layer it copies, and no classifier has a batch norm of its own.
+    Agrees with the authors' code in which layers are copied, with which strides (a copy makes up for one
+    skipped downsampling at most; what is left waits for the next copy, or is left out), in the number of
+    modules, the losses and the gradients. Differs from it: there the classifier behind an auxiliary network
+    of one layer begins with a batch norm; convolutions start from a normal distribution (He, by fan-out); one
+    optimiser, SGD with Nesterov's momentum, steps after the last module's backward pass, and not one a module
+    after its own. Their ImageNet version was not compared.
 
     >>> def make_layer(in_features, out_features, stride):
     ...     return nn.Sequential(nn.Linear(in_features, out_features), nn.ReLU())
-    >>> model = AugLocal(make_layer, 5, [(8, 1)] * 4, num_classes=3, auxiliary_depth=2)
+    >>> model = AugLocal(make_layer, 5, [(8, 1)] * 6, num_classes=3, auxiliary_depth=2)
+    >>> [len(module.layers) for module in model.modules_in_order]
+    [1, 1, 1, 3]
     >>> [len(module.auxiliary) for module in model.modules_in_order]  # the classifier included
-    [3, 3, 2, 1]
+    [3, 3, 3, 1]
     >>> model.predict(torch.randn(2, 5)).shape
     torch.Size([2])
     """
@@ -315,7 +320,7 @@ class AugLocal(nn.Module):
             require_positive(name, **{f"plan[{i}][0]": layer[0], f"plan[{i}][1]": layer[1]})
         require_at_least(0, name, auxiliary_depth=auxiliary_depth)
         require_fraction(name, tau=tau)
-        num_modules = len(plan) if num_modules is None else num_modules
+        num_modules = max(1, len(plan) - auxiliary_depth) if num_modules is None else num_modules
         require_positive(name, num_modules=num_modules)
         if num_modules > len(plan):
             raise ValueError(
@@ -326,10 +331,11 @@ class AugLocal(nn.Module):
 
         def build(indices: Sequence[int], start: int) -> list[nn.Module]:
             """Layers shaped as those at ``indices``, for what layer ``start`` gives (-1: the input)."""
-            layers = []
+            layers, waiting = [], []
             for index in indices:
                 width = in_channels if start < 0 else plan[start][0]
-                stride = math.prod(stride for _, stride in plan[start + 1 : index + 1])
+                waiting += [stride for _, stride in plan[start + 1 : index + 1] if stride > 1]
+                stride = waiting.pop(0) if waiting else 1
                 layers.append(make_layer(width, plan[index][0], stride).to(**factory))
                 start = index
             return layers

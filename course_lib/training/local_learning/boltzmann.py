@@ -99,8 +99,10 @@ class RBM(nn.Module):
 
     Paper: A Tutorial on Deep Neural Networks for Intelligent Systems - https://arxiv.org/abs/1603.07249
 
-    Differs from ``sklearn.neural_network.BernoulliRBM``, which keeps chains of samples from step to step. The
-    last update, of which momentum keeps a share, is no part of ``state_dict``, as in torch's optimisers.
+    No code of the tutorial was found; this is contrastive divergence by its equations, with the usual choices
+    for start, momentum and decay. Differs from ``sklearn.neural_network.BernoulliRBM``, which keeps chains of
+    samples from step to step. The last update, of which momentum keeps a share, is no part of ``state_dict``,
+    as in torch's optimisers.
 
     >>> rbm = RBM(4, 3)
     >>> rbm(torch.ones(2, 4)).shape, sorted(rbm.train_step(torch.ones(2, 4)))

@@ -122,11 +122,11 @@ def ff_loss(
 class ForwardForward(nn.Module):
     r"""A ReLU network in which each layer learns by itself to give true labels more goodness than wrong ones.
 
-    .. math:: h_i = \mathrm{ReLU}\Bigl(W_i \frac{h_{i-1}}{\|h_{i-1}\| + \epsilon} + b_i\Bigr), \qquad
-        P_i = \sigma(G_i + \gamma_i - \theta), \qquad G_i = \|h_i\|^2
+    .. math:: h_i = \mathrm{ReLU}\Bigl(W_i \frac{\sqrt{d}\, h_{i-1}}{\|h_{i-1}\| + \epsilon} + b_i\Bigr),
+        \qquad P_i = \sigma(G_i + \gamma_i - \theta), \qquad G_i = \|h_i\|^2
 
-    The division by the length keeps a layer from passing its goodness on. What :math:`\gamma_i` is makes the
-    variants:
+    The division by the length keeps a layer from passing its goodness on; with the root of the width d the
+    entries have a mean square of one. What :math:`\gamma_i` is makes the variants:
 
     =============  =============================  ==========================================================
     collaboration  :math:`\gamma_i`               what a layer sees of the others
@@ -157,9 +157,12 @@ class ForwardForward(nn.Module):
 
     Paper: Layer Collaboration in the Forward-Forward Algorithm - https://arxiv.org/abs/2305.12393
 
-    Differs from the paper: all layers learn from the same forward pass of a step (no pass is repeated after
-    an update). With "none" and "earlier" a layer is updated, and its activations dropped, before the next one
-    runs; with "all" every layer has to wait for the last one.
+    No code of the paper was found, so this is made from its formulas, and the list of differences is not
+    known to be complete. Ours: all layers learn from the same forward pass of a step (no pass is repeated
+    after an update), with a wrong label drawn evenly from the others; the length that inputs are brought to
+    is the one of the reimplementation ``loeweX/Forward-Forward``, whose threshold is the width. With "none"
+    and "earlier" a layer is updated, and its activations dropped, before the next one runs; with "all" every
+    layer has to wait for the last one.
 
     >>> model = ForwardForward(6, [5, 4], 3)
     >>> sorted(model.train_step(torch.rand(8, 6), torch.arange(8) % 3)), model.predict(torch.rand(2, 6)).shape
@@ -203,7 +206,7 @@ class ForwardForward(nn.Module):
     def layer_output(self, i: int, h: Float[Tensor, "*b d"]) -> Float[Tensor, "*b e"]:
         """Layer i (counted from 0) on what the layer below gave, cut off from the layers below."""
         h = h.detach()
-        return self.layers[i](h / (h.norm(dim=-1, keepdim=True) + 1e-8)).relu()
+        return self.layers[i](h * (h.shape[-1] ** 0.5 / (h.norm(dim=-1, keepdim=True) + 1e-8))).relu()
 
     def layer_loss(self, i: int, all_goodness: Sequence[Float[Tensor, "b"]]) -> Float[Tensor, ""]:
         """Loss of layer i, for a batch whose first half carries true labels, the second wrong ones."""

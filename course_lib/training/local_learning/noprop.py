@@ -206,8 +206,10 @@ class NoProp(nn.Module):
     Paper: NoProp: Training Neural Networks without Back-propagation or Forward-propagation -
     https://arxiv.org/abs/2503.24322
 
-    Differs from the paper: blocks for vectors (:class:`NoPropBlock`), and the schedule's two ends. Optimisers
-    live in the object and are not part of ``state_dict``.
+    No code of the authors was found, so this is made from the paper's formulas. Known differences, which need
+    not be all: blocks for vectors, without convolutions and normalisation (:class:`NoPropBlock`); the
+    schedule's two ends; the head learns in every step beside the blocks, by an optimiser of its own.
+    Optimisers live in the object and are not part of ``state_dict``.
 
     >>> model = NoProp(4, 3, num_steps=2)
     >>> sorted(model.train_step(torch.randn(5, 4), torch.tensor([0, 1, 2, 0, 1])))

@@ -135,8 +135,9 @@ class HierarchicalSOM(nn.Module):
     Paper: Action in Mind: A Neural Network Approach to Action Recognition and Segmentation -
     https://arxiv.org/abs/2104.14870
 
-    Inferred: s is the mean squared distance from a training vector to its winner, and the activity is divided
-    by its length, so that one step of the delta rule fits all sequences.
+    No code of the thesis was found. Inferred, and not known to be all that differs: s is the mean squared
+    distance from a training vector to its winner, and the activity is divided by its length, so that one step
+    of the delta rule fits all sequences.
 
     >>> maps = SelfOrganizingMap(6, grid=(4, 4)), SelfOrganizingMap(10, grid=(3, 3))
     >>> model = HierarchicalSOM(*maps, 2, num_points=5)

@@ -5,6 +5,7 @@ from course_lib.experiments.training.local_learning._shared import batches as ba
 from course_lib.experiments.training.local_learning._shared import best_on_validation as best_on_validation
 from course_lib.experiments.training.local_learning._shared import flat_digits as flat_digits
 from course_lib.experiments.training.local_learning._shared import learn as learn
+from course_lib.experiments.training.local_learning._shared import linear_probe as linear_probe
 from course_lib.experiments.training.local_learning.action_in_mind_som import POINTS as POINTS
 from course_lib.experiments.training.local_learning.action_in_mind_som import SPEEDS as SPEEDS
 from course_lib.experiments.training.local_learning.action_in_mind_som import (
@@ -30,7 +31,6 @@ from course_lib.experiments.training.local_learning.noprop import dense_layer as
 from course_lib.experiments.training.local_learning.noprop import dense_network as dense_network
 from course_lib.experiments.training.local_learning.noprop import labelled_map as labelled_map
 from course_lib.experiments.training.local_learning.noprop import layer_accuracies as layer_accuracies
-from course_lib.experiments.training.local_learning.noprop import linear_probe as linear_probe
 from course_lib.experiments.training.local_learning.noprop import one_task as one_task
 from course_lib.experiments.training.local_learning.rbm_dbn_tutorial import (
     cosine_with_exact_gradient as cosine_with_exact_gradient,

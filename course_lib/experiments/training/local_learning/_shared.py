@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from course_lib.data import load
 
@@ -35,6 +36,18 @@ def learn(model: Any, data: tuple[Tensor, Tensor], *, steps: int, size: int = 64
 def accuracy(answers: Tensor, y: Tensor) -> float:
     """Share of right answers."""
     return (answers == y).double().mean().item()
+
+
+def linear_probe(train: Tensor, labels: Tensor, test: Tensor) -> Tensor:
+    """Answers of a linear classifier by least squares: the simple thing to beat, or what a layer knows."""
+
+    def with_one(h: Tensor) -> Tensor:
+        return torch.cat([h, h.new_ones(len(h), 1)], dim=1).double()
+
+    a = with_one(train)
+    ridge = 1e-2 * torch.eye(a.shape[1], dtype=a.dtype)
+    weights = torch.linalg.solve(a.T @ a + ridge, a.T @ F.one_hot(labels, 10).double())
+    return (with_one(test) @ weights).argmax(-1)
 
 
 def best_on_validation(

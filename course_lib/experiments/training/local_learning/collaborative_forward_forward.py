@@ -2,26 +2,73 @@
 
 from functools import partial
 
-from course_lib.experiments.training.local_learning._shared import accuracy, best_on_validation, flat_digits
-from course_lib.measure import experiment
+from course_lib.experiments.training.local_learning._shared import (
+    accuracy,
+    best_on_validation,
+    flat_digits,
+    linear_probe,
+)
+from course_lib.measure import at_least, at_most, experiment, paper_claim, question
 from course_lib.training.local_learning import (
     ForwardForward,
 )
 
-THETAS = (2.0, 4.0, 8.0)
+THETAS = (20.0, 40.0)
 
 
-@experiment(paper="collaborative-forward-forward", seeds=3)
+NETWORK = "digits, three layers of 128, 30 epochs"
+
+
+@experiment(
+    paper="collaborative-forward-forward",
+    seeds=3,
+    trained={"*_error": lambda m: at_most(m["pixels_error"].mean)},  # a linear classifier by least squares
+    claims=[
+        paper_claim(
+            "collaboration lowers the test error of Forward-Forward",
+            where="abstract",
+            of=NETWORK,
+            value=lambda m: m["none_error"] - m["all_error"],
+            expect=at_least(0.0),
+            verdict="inconclusive",
+            headline=True,
+            scale="1197 digits of 8 by 8 pixels; the paper: MNIST, where it reports an error of 2.1 % with "
+            "collaboration and 3.3 % without.",
+        ),
+        paper_claim(
+            "with collaboration the layers need each other: error saved by adding layers 2 and 3 to layer 1",
+            where="abstract",
+            of=NETWORK,
+            value=lambda m: m["all_layer_1"] - m["all_error"],
+            expect=at_least(0.1),
+        ),
+        paper_claim(
+            "without collaboration later layers add little: error saved by adding layers 2 and 3 to layer 1",
+            where="abstract",
+            of=NETWORK,
+            value=lambda m: m["none_layer_1"] - m["none_error"],
+            expect=at_most(0.01),
+        ),
+        question(
+            "the collaborating network is better than the first layer alone of one that does not collaborate",
+            of=NETWORK,
+            value=lambda m: m["none_layer_1"] - m["all_error"],
+            expect=at_least(0.0),
+            verdict="open",
+        ),
+    ],
+)
 def layer_collaboration(seed: int) -> dict[str, float]:
-    """Three layers of 128, 15 epochs: test error of the first layer, of all together, of each alone."""
-    data, result = flat_digits(), {}
+    """Three layers of 128, 30 epochs: test error of the first layer, of all together, of each alone."""
+    data = flat_digits()
     x, y = data["test"]
-    for kind in ("none", "earlier", "all"):
+    result = {"pixels_error": 1 - accuracy(linear_probe(*data["train"], x), y)}
+    for kind in ("none", "all"):
         builders = [
-            partial(ForwardForward, 64, [128] * 3, 10, collaboration=kind, theta=theta, lr=1e-2)
+            partial(ForwardForward, 64, [128] * 3, 10, collaboration=kind, theta=theta, lr=3e-3)
             for theta in THETAS
         ]
-        best, model = best_on_validation(builders, data, steps=15 * (1197 // 64), seed=seed)
+        best, model = best_on_validation(builders, data, steps=30 * (1197 // 64), seed=seed)
         result[f"{kind}_theta"] = THETAS[best]
         for i, answers in enumerate(model.read_out(x), 1):
             result[f"{kind}_layer_{i}"] = 1 - accuracy(answers, y)

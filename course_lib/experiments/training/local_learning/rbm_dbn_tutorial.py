@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from course_lib.data import load
 from course_lib.data.synthetic import bars_and_stripes
 from course_lib.experiments.training.local_learning._shared import accuracy, flat_digits
-from course_lib.measure import experiment
+from course_lib.measure import at_least, at_most, between, experiment, paper_claim, question
 from course_lib.training.local_learning import (
     RBM,
     DeepBeliefNetwork,
@@ -26,7 +26,53 @@ def cosine_with_exact_gradient(rbm: RBM, data: Tensor) -> float:
     return F.cosine_similarity(ours, theirs, dim=0).item()
 
 
-@experiment(paper="rbm-dbn-tutorial", seeds=3)
+PICTURES = "bars and stripes of 3 by 3, 8 hidden units"
+INDEPENDENT = -6.2383  # nats, -9 ln 2: every pixel is on in half of the pictures
+
+
+@experiment(
+    paper="rbm-dbn-tutorial",
+    seeds=3,
+    trained={"*_02000": at_least(INDEPENDENT + 0.1)},
+    claims=[
+        paper_claim(
+            "two layers of units learn from unlabelled data: nats above independent pixels after 2000 steps",
+            where="abstract",
+            of=PICTURES,
+            value=lambda m: m["momentum_02000"] - INDEPENDENT,
+            expect=at_least(2.0),
+            headline=True,
+            scale="Fourteen pictures, so that the likelihood is exact; the tutorial shows an example and "
+            "promises no number.",
+        ),
+        question(
+            "momentum 0.5 and then 0.9 is ahead of none by more than a nat after 2000 steps",
+            of=PICTURES,
+            value=lambda m: m["momentum_02000"] - m["plain_02000"],
+            expect=at_least(1.0),
+        ),
+        question(
+            "cosine of the CD-1 direction and the exact gradient, first 1000 steps",
+            of=PICTURES,
+            value=lambda m: m["momentum_cosine_early"],
+            expect=at_least(0.3),
+        ),
+        question(
+            "the same in the last 2000 of 10 000 steps: it points nowhere",
+            of=PICTURES,
+            value=lambda m: m["momentum_cosine_late"],
+            expect=between(-0.15, 0.15),
+            verdict="open",
+        ),
+        question(
+            "the log-likelihood falls from step 2000 to step 10 000",
+            of=PICTURES,
+            value=lambda m: m["momentum_10000"] - m["momentum_02000"],
+            expect=at_most(0.0),
+            verdict="open",
+        ),
+    ],
+)
 def exact_likelihood(seed: int) -> dict[str, float]:
     """CD-1 on bars and stripes, with and without momentum: exact log-likelihood, error, gradient's angle."""
     patterns, result = bars_and_stripes(3), {}
@@ -53,7 +99,31 @@ def exact_likelihood(seed: int) -> dict[str, float]:
     return result
 
 
-@experiment(paper="rbm-dbn-tutorial", seeds=3)
+@experiment(
+    paper="rbm-dbn-tutorial",
+    seeds=3,
+    trained={"raw": at_least(0.5), "layer_*": at_least(0.5)},  # ten classes: a guess is right in 0.1
+    claims=[
+        paper_claim(
+            "deep networks classify handwritten digits and speech",
+            where="abstract",
+            not_tested="no network is fine-tuned here, and neither MNIST nor speech is used",
+        ),
+        question(
+            "one unsupervised layer gives better features than raw pixels",
+            of="logistic regression on 50 labelled digits",
+            value=lambda m: m["layer_1"] - m["raw"],
+            expect=at_least(0.0),
+        ),
+        question(
+            "two layers give better features than one",
+            of="logistic regression on 50 labelled digits",
+            value=lambda m: m["layer_2"] - m["layer_1"],
+            expect=at_least(0.0),
+            verdict="open",
+        ),
+    ],
+)
 def few_labels(seed: int) -> dict[str, float]:
     """Logistic regression on 50 labelled digits: raw pixels against two layers of unsupervised features."""
     data = flat_digits()
