@@ -135,26 +135,29 @@ def collect(notebook_json: dict[str, Any]) -> list[dict[str, Any]]:
 def _table(found: list[Finding]) -> Table:
     kinds = {finding.statement.kind for finding in found}
     papers = {finding.paper for finding in found}
+    # A setting that several rows share stands before the first of them.
+    before = [None, *(finding.statement.of for finding in found)]
     rows = [
         [
-            _anchored(finding),
+            _anchored(finding, short=finding.statement.of == above),
             _verdict(finding),
             finding.found or "–",
             str(finding.statement.expect or "–"),
             _said(finding, len(papers) > 1),
         ]
-        for finding in found
+        for finding, above in zip(found, before, strict=False)
     ]
     head = {"paper": "claim", "question": "question"}.get(*kinds) if len(kinds) == 1 else "claim or question"
     return Table(rows, [head, "verdict", "measured", "expected", "said in"], align="lllll", label="claims")
 
 
-def _anchored(finding: Finding) -> Displayed:
-    """The statement, with the name by which a link finds its row."""
-    text = html.escape(finding.statement.whole)
+def _anchored(finding: Finding, *, short: bool = False) -> Displayed:
+    """The statement, with the name by which a link finds its row; short without its setting."""
+    said = finding.statement.text if short else finding.statement.whole
+    text = html.escape(said)
     name = html.escape(finding.id)
     link = f'<a class="claim-link" href="#{name}" aria-label="link to this row">#</a>'
-    return Displayed(f'<span id="{name}">{text}</span> {link}', finding.statement.whole)
+    return Displayed(f'<span id="{name}">{text}</span> {link}', said)
 
 
 def _verdict(finding: Finding) -> Displayed:

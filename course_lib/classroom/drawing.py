@@ -42,7 +42,8 @@ ROLES = {
 CELL, COLUMN, ROW = 18, 150, 110  # pixels: a cell of a tensor, from place to place
 _SHEET = """<style>
 .course-drawing{margin:0.5rem 0;overflow-x:auto}
-.course-drawing svg{max-width:100%;height:auto;color:inherit;font-family:inherit}
+.course-drawing svg{max-width:100%;min-width:min(var(--drawn),34rem);height:auto}
+.course-drawing svg{color:inherit;font-family:inherit}
 .course-drawing text{fill:currentColor;stroke:none}
 .course-drawing .line{stroke:currentColor;fill:none;stroke-width:1.4;opacity:.75}
 .course-drawing .head{fill:currentColor;stroke:none;opacity:.75}
@@ -215,7 +216,7 @@ class Drawing:
             if label:
                 side = 1 if bend >= 0 else -1
                 steep = abs(y1 - y0) > 2 * abs(x1 - x0)
-                shift = (10 + 3.7 * len(label), 4) if steep else (0, -9 * side if bend else -9)
+                shift = (10 + 3.7 * len(label), 4) if steep else (0, -9 if side > 0 else 18)
                 self._text(middle[0] + shift[0], middle[1] + shift[1], label, size=12)
 
     def frame(self, *nodes: Node, label: str = "") -> Node:
@@ -243,7 +244,8 @@ class Drawing:
         view = f"{left - 6:.0f} {top - 6:.0f} {width:.0f} {height:.0f}"
         return (
             f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{html.escape(self.alt)}" '
-            f'viewBox="{view}" width="{width:.0f}" height="{height:.0f}" font-size="13">'
+            f'viewBox="{view}" width="{width:.0f}" height="{height:.0f}" font-size="13" '
+            f'style="--drawn:{width:.0f}px">'
             f"{''.join(self._parts)}</svg>"
         )
 

@@ -4,6 +4,7 @@ SVG, so that words follow a light and a dark page by ``currentColor`` and can be
 no filter touches the data. What is heavy as vectors (many points, large meshes) becomes an image inside.
 """
 
+import base64
 import html
 import io
 import re
@@ -15,8 +16,10 @@ from course_lib.optional import needs
 with needs("book"):
     import matplotlib as mpl
     import matplotlib.pyplot as plt
+    import numpy as np
     from IPython.display import display
     from matplotlib.figure import Figure
+    from PIL import Image
 
 from course_lib.classroom.style import GREY, STYLE_SHEET, VARIABLES
 from course_lib.tables import Displayed
@@ -83,7 +86,7 @@ def svg_text(fig: Figure, alt: str, *, tight: bool = True) -> str:
             for artist in [*ax.lines, *ax.collections, *ax.patches]:
                 artist.set_rasterized(True)
         text = min(text, _save(fig, tight), key=len)
-    return _for_page(text, alt)
+    return _for_page(re.sub(r"(?<=data:image/png;base64,)[^\"]+", _smaller, text), alt)
 
 
 def _save(fig: Figure, tight: bool) -> str:
@@ -93,6 +96,20 @@ def _save(fig: Figure, tight: bool) -> str:
     with mpl.rc_context(_RC):
         fig.savefig(raw, format="svg", transparent=True, dpi=_DPI, metadata=nothing, **box)
     return raw.getvalue()
+
+
+def _smaller(found: re.Match) -> str:
+    """An image of at most 256 colours with a palette of just these; no pixel changes."""
+    raw = base64.b64decode(found[0])
+    pixels = np.asarray(Image.open(io.BytesIO(raw)).convert("RGBA"))
+    colours, places = np.unique(pixels.reshape(-1, 4), axis=0, return_inverse=True)
+    if len(colours) > 256:
+        return found[0]
+    image = Image.fromarray(places.reshape(pixels.shape[:2]).astype(np.uint8), mode="P")
+    image.putpalette(colours[:, :3].tobytes(), "RGB")
+    packed = io.BytesIO()
+    image.save(packed, format="PNG", optimize=True, transparency=colours[:, 3].tobytes())
+    return base64.b64encode(min(raw, packed.getvalue(), key=len)).decode()
 
 
 def _for_page(text: str, alt: str) -> str:

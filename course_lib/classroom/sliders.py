@@ -25,7 +25,7 @@ from course_lib.tables import Displayed
 __all__ = ["Explore", "explore"]
 
 _MOST_FRAMES = 120
-_HEAVY_KB, _TOO_HEAVY_KB = 200, 600
+_HEAVY_KB, _TOO_HEAVY_KB = 400, 800
 
 _SHEET = """<style>
 .course-explore label{display:flex;gap:.8em;align-items:center;max-width:34em;margin:.2em 0}
@@ -78,11 +78,11 @@ def explore(
             become spaces in its label.
 
     Returns:
-        What is to be shown; ``.size_kb`` is its compressed weight (a warning above 200 kB).
+        What is to be shown; ``.size_kb`` is its compressed weight (a warning above 400 kB).
 
     Raises:
         ValueError: for no or more than two controls, fewer than two values, an empty alt text, a ``draw``
-            that returns no figure, more than 120 drawings, or more than 600 kB.
+            that returns no figure, more than 120 drawings, or more than 800 kB.
 
     >>> def draw(power):
     ...     fig, ax = plt.subplots(figsize=(2, 1))

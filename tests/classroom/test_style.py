@@ -1,5 +1,7 @@
 """Figures and tables: legible on both pages, described in words, the same bytes every time."""
 
+import base64
+import io
 import re
 from html.parser import HTMLParser
 
@@ -7,6 +9,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from PIL import Image
 
 from course_lib.classroom import picture, style
 from course_lib.classroom.picture import figure, svg_text
@@ -122,6 +125,24 @@ def test_names_inside_a_figure_belong_to_it_alone():
     assert not names[0] & names[1]
     for page, own in zip((first, second), names, strict=True):
         assert set(re.findall(r"(?:url\(#|href=\"#)([^\")]+)", page)) <= own
+
+
+def test_an_image_of_few_colours_gets_smaller_and_keeps_every_pixel(monkeypatch):
+    def drawn():
+        fig, ax = plt.subplots(figsize=(3, 3))
+        ax.imshow(np.random.default_rng(0).random((40, 40)), cmap="gray", alpha=0.5)
+        ax.axis("off")
+        return svg_text(fig, "Noise.")
+
+    def pixels(page):
+        raw = base64.b64decode(re.search(r"base64,([^\"]+)", page)[1])
+        return np.asarray(Image.open(io.BytesIO(raw)).convert("RGBA"))
+
+    small = drawn()
+    monkeypatch.setattr(picture, "_smaller", lambda found: found[0])
+    whole = drawn()
+    assert len(small) < 0.9 * len(whole)
+    assert np.array_equal(pixels(small), pixels(whole))
 
 
 def test_what_is_heavy_becomes_an_image_and_its_words_stay_text():
