@@ -172,7 +172,7 @@ class MixShiftBlock(nn.Module):
     https://arxiv.org/abs/2202.06510
 
     Differs from the released code: the layer scale starts at 1 and not at 1e-6, which a short training never
-    leaves; no stochastic depth.
+    leaves; 1e-5 in the norm, there 1e-6; no stochastic depth.
 
     >>> MixShiftBlock(10)(torch.randn(2, 10, 8, 8)).shape
     torch.Size([2, 10, 8, 8])
@@ -198,7 +198,7 @@ class MixShiftBlock(nn.Module):
         self.channels = channels
         branch = nn.Sequential(
             MixShift(channels, shifts=shifts, kernel_size=kernel_size, **factory),
-            ChannelNorm(channels, eps=1e-6, **factory),
+            ChannelNorm(channels, **factory),
             nn.Conv2d(channels, hidden_dim, 1, **factory),
             nn.GELU(),
             nn.Conv2d(hidden_dim, channels, 1, **factory),
