@@ -163,6 +163,9 @@ class InceptionMixer(nn.Module):
 
     Paper: Inception Transformer - https://arxiv.org/abs/2205.12956
 
+    Differs from the released code: its weights start normal with 0.02, ours as torch has it; what
+    :class:`LowFrequencyMixer` says; no dropout.
+
     >>> InceptionMixer(16, 2, high_channels=8, kernel_size=2)(torch.randn(2, 16, 8, 8)).shape
     torch.Size([2, 16, 8, 8])
     """
