@@ -6,6 +6,10 @@ from einops import rearrange
 from torch import nn
 from torch.nn import functional as F
 
+from course_lib.data import load
+from course_lib.data.dataset import Split
+from course_lib.experiments.layers.mixing._shared import LEAST_SQUARES, LEAST_SQUARES_FEW
+from course_lib.experiments.layers.mixing.max_former import least_squares_of_pixels
 from course_lib.layers.mixing import (
     GridMixer,
     MetaFormerBlock,
@@ -288,3 +292,15 @@ def test_raft_mixers_refuse_what_does_not_fit():
         RaftTokenMixer(4, grid=(2, 3), axis="diagonal")
     with pytest.raises(ValueError, match="2 x 3"):
         RaftMLPBlock(4, grid=(2, 3))(torch.randn(1, 7, 4))
+
+
+# -- What a network must beat ----------------------------------------------------------------------
+
+
+def test_least_squares_on_pixels_has_the_accuracy_that_the_experiments_compare_with():
+    digits = load("digits")
+    assert least_squares_of_pixels(digits.train, digits.test) == pytest.approx(LEAST_SQUARES)
+    assert least_squares_of_pixels(digits.train[:150], digits.test) == pytest.approx(LEAST_SQUARES_FEW)
+    order = torch.randperm(64)
+    moved = [Split(part.x.flatten(1)[:, order], part.y) for part in (digits.train, digits.test)]
+    assert least_squares_of_pixels(*moved) == pytest.approx(LEAST_SQUARES)  # it has no grid

@@ -58,7 +58,10 @@ def test_neurons_need_a_step_of_time():
         (mixing.LIFNeuron(), torch.zeros(2, 0, 3)),
         (mixing.LIFNeuron(), torch.zeros(2)),
         (mixing.SpikingMixerBlock(3, nn.Identity()), torch.zeros(2, 0, 3, 4, 4)),
+        (mixing.SpikingDepthwise(3), torch.zeros(2, 0, 3, 4, 4)),
         (mixing.MaxPatchEmbed(3, 4), torch.zeros(2, 0, 3, 4, 4)),
+        (mixing.PerFrame(nn.Identity()), torch.zeros(2, 0, 3, 4, 4)),
+        (mixing.PerFrame(nn.Identity()), torch.zeros(2, 3, 4, 4)),
     ):
         with (
             as_installed(),
@@ -108,7 +111,7 @@ def test_options_act():
     assert block.attention.mixer.mlp[0].weight.shape == (7, 9)
     assert block.mlp.mixer[0].weight.shape == (11, 5)
     default = mixing.MLPMixer(4, 3, image_size=6, patch=2, dim=5).blocks[0]
-    assert (default.attention.mixer.hidden_dim, default.mlp.mixer[0].out_features) == (9, 10)
+    assert (default.attention.mixer.hidden_dim, default.mlp.mixer[0].out_features) == (2, 20)
     raft = mixing.RaftMLPBlock(4, grid=(2, 3), raft=1, expansion=3, hidden_dim=5)
     assert raft.vertical.mixer.mlp[0].weight.shape == (6, 2)
     assert raft.horizontal.mixer.mlp[0].weight.shape == (9, 3)
@@ -120,7 +123,11 @@ def test_options_act():
     block = mixing.SpikingMixerBlock(4, nn.Identity(), hidden_dim=3, neuron=nn.GELU)
     assert block.mix_channels[1].layers[0].out_channels == 3
     assert not any(isinstance(m, mixing.LIFNeuron) for m in block.modules())
-    assert mixing.SpikingMixerBlock(4, nn.Identity()).mix_channels[1].layers[0].out_channels == 8
+    assert mixing.SpikingMixerBlock(4, nn.Identity()).mix_channels[1].layers[0].out_channels == 16
+    depthwise = mixing.SpikingDepthwise(4, kernel_size=5, neuron=nn.GELU)
+    assert depthwise.mix[1].layers[0].kernel_size == (5, 5)
+    assert depthwise(x[:, None]).shape == x[:, None].shape
+    assert not any(isinstance(m, mixing.LIFNeuron) for m in depthwise.modules())
     high = mixing.LIFNeuron(threshold=2.0)(torch.full((1, 40), 1.9))
     assert high.sum() == 0
     assert mixing.LIFNeuron(threshold=2.0)(torch.full((1, 40), 2.1)).sum() > 0
@@ -128,7 +135,8 @@ def test_options_act():
     frames = x[:, None]
     spikes = F.gelu(x)
     torch.testing.assert_close(
-        embed(frames)[:, 0], embed.pooled.layers(spikes) + embed.shortcut.layers(spikes)
+        embed(frames)[:, 0],
+        embed.path[2].layers(F.gelu(embed.path[0].layers(spikes))) + embed.shortcut.layers(spikes),
     )
 
 

@@ -15,7 +15,9 @@ from course_lib.layers.mixing import (
     MaxPatchEmbed,
     MixShift,
     MixShiftBlock,
+    PerFrame,
     PoolMixer,
+    SpikingDepthwise,
     SpikingMixerBlock,
     SpiralFC,
     SpiralMixer,
@@ -170,8 +172,8 @@ def test_the_low_branch_without_averaging_is_torch_attention_over_all_pixels():
             nn.init.normal_(p)
         peer.in_proj_weight.copy_(torch.cat([ours.query.weight, ours.key.weight, ours.value.weight]))
         peer.in_proj_bias.copy_(torch.cat([ours.query.bias, torch.zeros(6), ours.value.bias]))
-        peer.out_proj.weight.copy_(ours.out.weight)
-        peer.out_proj.bias.copy_(ours.out.bias)
+        peer.out_proj.weight.copy_(torch.eye(6))  # the heads leave side by side
+        peer.out_proj.bias.zero_()
     x = torch.randn(2, 6, 3, 5, dtype=torch.float64)
 
     def attend(x):
@@ -206,7 +208,7 @@ def test_inception_mixer_fuses_its_branches_and_leaves_out_an_empty_one():
     x = torch.randn(2, 6, 4, 4, dtype=torch.float64)
     mixer = InceptionMixer(6, 2, high_channels=2, kernel_size=2).double()
     u = torch.cat([mixer.high(x[:, :2]), mixer.low(x[:, 2:])], dim=1)
-    smoothed = F.conv2d(u, mixer.smooth.weight, mixer.smooth.bias, padding=1, groups=8)
+    smoothed = F.conv2d(u, mixer.smooth.weight, padding=1, groups=8)
     expected = F.conv2d(u + smoothed, mixer.out.weight, mixer.out.bias)
     torch.testing.assert_close(mixer(x), expected)
     only_low, only_high = InceptionMixer(6, 1, high_channels=0), InceptionMixer(6, 1, high_channels=6)
@@ -350,23 +352,31 @@ def test_the_maximum_of_spikes_is_a_logical_or_and_stays_binary():
     pooled = F.max_pool2d(spikes, 3, 1, 1)
     windows = F.pad(spikes, (1, 1, 1, 1)).unfold(2, 3, 1).unfold(3, 3, 1).flatten(4).bool()
     assert torch.equal(pooled, windows.any(-1).float())
-    block = SpikingMixerBlock(3, nn.Identity())
+    block = SpikingMixerBlock(3, PerFrame(nn.MaxPool2d(3, 1, 1)))
     seen = []
-    block.mix_tokens[1].layers[0].register_forward_hook(lambda m, i, y: seen.append(y))
-    block(torch.randn(2, 4, 3, 5, 5))
-    assert set(seen[0].unique().tolist()) <= {0.0, 1.0}
+    for convolution in (block.mix_channels[1].layers[0], block.mix_channels[3].layers[0]):
+        convolution.register_forward_hook(lambda m, i, y: seen.append(i[0]))
+    block(2 * torch.randn(2, 4, 3, 5, 5))
+    assert [set(x.unique().tolist()) for x in seen] == [{0.0, 1.0}] * 2
+
+
+def test_the_mixer_of_a_spiking_block_gets_the_membrane_and_no_skip():
+    x = torch.randn(2, 4, 3, 5, 6)
+    block = SpikingMixerBlock(3, PerFrame(nn.MaxPool2d(3, 1, 1))).eval()
+    nn.init.zeros_(block.mix_channels[3].layers[0].weight)  # the channel MLP adds nothing
+    torch.testing.assert_close(block(x), torch.stack([F.max_pool2d(x[:, t], 3, 1, 1) for t in range(4)], 1))
 
 
 def test_spiking_block_is_the_written_sum_of_its_parts():
-    block = SpikingMixerBlock(3, nn.MaxPool2d(3, 1, 1)).double().eval()
+    block = SpikingMixerBlock(3, SpikingDepthwise(3)).double().eval()
     x = 2 * torch.randn(2, 4, 3, 5, 6, dtype=torch.float64)
 
     def frames(f, x):
         return torch.stack([f(x[:, t]) for t in range(4)], 1)
 
     fire = LIFNeuron()
-    norm = block.mix_tokens[1].layers[1]
-    y = x + frames(lambda image: norm(F.max_pool2d(image, 3, 1, 1)), fire(x))
+    depthwise, norm = block.mix_tokens.mix[1].layers
+    y = x + frames(lambda image: norm(F.conv2d(image, depthwise.weight, padding=1, groups=3)), fire(x))
     _, first, _, second = block.mix_channels
     expected = y + frames(second.layers, fire(frames(first.layers, fire(y))))
     torch.testing.assert_close(block(x), expected)
@@ -376,9 +386,9 @@ def test_spiking_block_is_the_written_sum_of_its_parts():
 
 def test_max_patch_embedding_keeps_a_lone_spike_that_averaging_would_fade():
     embed = MaxPatchEmbed(1, 1).double().eval()
-    for conv in (embed.pooled.layers[0], embed.shortcut.layers[0]):
-        nn.init.zeros_(conv.weight)
-    embed.pooled.layers[0].weight.data[..., 1, 1] = 1.0
+    for convolution in (embed.path[0].layers[0], embed.path[2].layers[0], embed.shortcut.layers[0]):
+        nn.init.zeros_(convolution.weight)
+    embed.shortcut.layers[0].weight.data[:] = 1.0
     x = torch.zeros(1, 1, 1, 8, 8, dtype=torch.float64)
     x[..., 3, 3] = 10.0
     y = embed(x)

@@ -31,6 +31,8 @@ from course_lib.layers.mixing.raft import raft_rearrange as raft_rearrange
 from course_lib.layers.mixing.raft import raft_restore as raft_restore
 from course_lib.layers.mixing.spiking import LIFNeuron as LIFNeuron
 from course_lib.layers.mixing.spiking import MaxPatchEmbed as MaxPatchEmbed
+from course_lib.layers.mixing.spiking import PerFrame as PerFrame
+from course_lib.layers.mixing.spiking import SpikingDepthwise as SpikingDepthwise
 from course_lib.layers.mixing.spiking import SpikingMixerBlock as SpikingMixerBlock
 from course_lib.layers.mixing.spiking import lif_frequency_response as lif_frequency_response
 from course_lib.layers.mixing.spiking import lif_naive as lif_naive

@@ -1,5 +1,7 @@
 """Inception Transformer: some channels keep the high frequencies, the others attend."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -7,6 +9,7 @@ from torch.nn import functional as F
 
 from course_lib.layers._shapes import require_at_least, require_divides, require_image, require_positive
 from course_lib.layers.attention import MultiHeadAttention
+from course_lib.layers.attention._common import reset_projections
 from course_lib.registry import implements
 
 
@@ -28,7 +31,7 @@ class HighFrequencyMixer(nn.Module):
         ValueError: for a number of channels that is odd or below 1, or another one than built for.
         TypeError: for channels that are no integer, or an input of another dtype.
 
-    Paper: Inception Transformer - https://arxiv.org/abs/2205.12956 (biases as in the released code)
+    Paper: Inception Transformer - https://arxiv.org/abs/2205.12956
 
     >>> HighFrequencyMixer(4)(torch.randn(2, 4, 8, 8)).shape
     torch.Size([2, 8, 8, 8])
@@ -65,11 +68,23 @@ class HighFrequencyMixer(nn.Module):
         return f"{self.channels}"
 
 
+class _Heads(MultiHeadAttention):
+    """Attention whose heads leave side by side: what fuses the branches is the matrix behind them."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.out = nn.Identity()
+
+    def reset_parameters(self) -> None:
+        """Xavier-uniform projections, biases zero."""
+        reset_projections(self.query, self.key, self.value)
+
+
 @implements(
     "inception-transformer", example=lambda: (LowFrequencyMixer(4, 2, kernel_size=2), torch.randn(2, 4, 6, 4))
 )
 class LowFrequencyMixer(nn.Module):
-    r"""Attention on a smaller image: average, attend, repeat.
+    r"""Attention on a smaller image: average, attend, repeat; the heads have no output matrix.
 
     .. math:: y = \mathrm{nearest}\bigl(\mathrm{attention}(\mathrm{AvgPool}_{k \times k}(x))\bigr)
 
@@ -89,6 +104,9 @@ class LowFrequencyMixer(nn.Module):
 
     Paper: Inception Transformer - https://arxiv.org/abs/2205.12956
 
+    Differs from the released code: the keys have no bias, which the softmax cancels; each projection is drawn
+    Xavier-uniform, theirs normal with 0.02.
+
     >>> LowFrequencyMixer(4, 2, kernel_size=2)(torch.randn(2, 4, 8, 8)).shape
     torch.Size([2, 4, 8, 8])
     """
@@ -107,7 +125,7 @@ class LowFrequencyMixer(nn.Module):
         require_positive(name, kernel_size=kernel_size)
         require_divides(name, channels=channels, num_heads=num_heads)
         self.channels, self.kernel_size = channels, kernel_size
-        self.attention = MultiHeadAttention(channels, num_heads, device=device, dtype=dtype)
+        self.attention = _Heads(channels, num_heads, device=device, dtype=dtype)
 
     def forward(self, x: Float[Tensor, "b c i j"]) -> Float[Tensor, "b c i j"]:
         require_image(x, self.channels, self, multiple_of=self.kernel_size)
@@ -145,6 +163,9 @@ class InceptionMixer(nn.Module):
 
     Paper: Inception Transformer - https://arxiv.org/abs/2205.12956
 
+    Differs from the released code: its weights start normal with 0.02, ours as torch has it; what
+    :class:`LowFrequencyMixer` says; no dropout.
+
     >>> InceptionMixer(16, 2, high_channels=8, kernel_size=2)(torch.randn(2, 16, 8, 8)).shape
     torch.Size([2, 16, 8, 8])
     """
@@ -176,7 +197,7 @@ class InceptionMixer(nn.Module):
         low = {"kernel_size": kernel_size, **factory}
         self.low = LowFrequencyMixer(low_channels, num_heads, **low) if low_channels else None
         fused = channels + high_channels  # the high branch returns twice its channels
-        self.smooth = nn.Conv2d(fused, fused, 3, padding=1, groups=fused, **factory)
+        self.smooth = nn.Conv2d(fused, fused, 3, padding=1, groups=fused, bias=False, **factory)
         self.out = nn.Conv2d(fused, channels, 1, **factory)
 
     def branches(self, x: Float[Tensor, "b c i j"]) -> list[Tensor]:

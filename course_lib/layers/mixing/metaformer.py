@@ -100,8 +100,9 @@ class RandomMixer(nn.Module):
         TypeError: for a number of tokens that is no integer, or an input that is not real.
 
     Paper: MetaFormer Is Actually What You Need for Vision - https://arxiv.org/abs/2111.11418 (one of its
-    ablations). The softmax of uniform numbers is from the authors' code: in a row, the largest
-    weight is at most e times the smallest, so it is nearly the mean over all tokens, plus a little noise.
+    ablations). The softmax of uniform numbers is what the code of the authors' next paper,
+    https://arxiv.org/abs/2210.13452, draws: in a row, the largest weight is at most e times the smallest, so
+    it is nearly the mean over all tokens, plus a little noise.
 
     >>> RandomMixer(5)(torch.ones(1, 5, 1)).flatten().allclose(torch.ones(5))
     True
@@ -204,7 +205,8 @@ class MetaFormerBlock(nn.Module):
 
     Paper: MetaFormer Is Actually What You Need for Vision - https://arxiv.org/abs/2111.11418
 
-    Differs from the paper: no stochastic depth; its layer scales start at 1e-5, which 200 steps do not leave.
+    Differs from the released code: no dropout and no stochastic depth; its MLP starts with weights of 0.02
+    and no biases, its layer scales at 1e-5, which 200 steps do not leave.
 
     >>> MetaFormerBlock(8, PoolMixer())(torch.randn(2, 8, 4, 4)).shape
     torch.Size([2, 8, 4, 4])
@@ -272,7 +274,8 @@ class PoolFormer(nn.Module):
         num_classes: logits.
         dims: channels of every stage; the map halves between two stages.
         depth: blocks of every stage.
-        stem: kernel and stride of the first convolution; the paper's are 7 and 4.
+        stem: kernel and stride of the first convolution; the paper's are 7 and 4. The padding is half of
+            what the kernel is larger than the stride, rounded up, so that whole strides are covered.
         layer_scale: start of the layer scales.
         device: of the parameters.
         dtype: of the parameters.
@@ -284,7 +287,9 @@ class PoolFormer(nn.Module):
         TypeError: for an argument of another type.
 
     Paper: MetaFormer Is Actually What You Need for Vision - https://arxiv.org/abs/2111.11418 (there four
-    stages of 64, 128, 320 and 512 channels; no stochastic depth here)
+    stages of 64, 128, 320 and 512 channels)
+
+    Differs from the released code: the start, dropout and stochastic depth of :class:`MetaFormerBlock`.
 
     >>> PoolFormer(1, 10, dims=(8, 16), depth=(1, 1), stem=(3, 1))(torch.randn(2, 1, 8, 8)).shape
     torch.Size([2, 10])
@@ -313,7 +318,8 @@ class PoolFormer(nn.Module):
         self.in_channels, kernel_and_stride, stages = in_channels, require_pair(name, stem=stem), []
         for channels, blocks in zip(dims, depth, strict=True):
             kernel_size, stride = kernel_and_stride
-            stages.append(nn.Conv2d(in_channels, channels, kernel_size, stride, kernel_size // 2, **factory))
+            padding = max(kernel_size - stride + 1, 0) // 2
+            stages.append(nn.Conv2d(in_channels, channels, kernel_size, stride, padding, **factory))
             for _ in range(blocks):
                 stages.append(MetaFormerBlock(channels, PoolMixer(), layer_scale=layer_scale, **factory))
             in_channels, kernel_and_stride = channels, (3, 2)

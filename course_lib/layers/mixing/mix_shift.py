@@ -72,7 +72,7 @@ class MixShift(nn.Module):
         channels: c.
         shifts: distance d of every group.
         kernel_size: side k of every group's window, odd.
-        padding_mode: of the convolutions; the released code pads with zeros although it rolls around.
+        padding_mode: of the convolutions; with zeros, as in the released code, although the shifts go around.
         device: of the parameters.
         dtype: of the parameters.
 
@@ -84,9 +84,10 @@ class MixShift(nn.Module):
         TypeError: for an argument of another type, or an input of another dtype.
 
     Paper: Mixing and Shifting: Exploiting Global and Local Dependencies in Vision MLPs -
-    https://arxiv.org/abs/2202.06510. The default pairs the *signed* shifts with growing windows, as the
-    released code does (the shift -2 gets a window of 1, the shift 2 one of 7), so the reach is lopsided; the
-    reading in which the window grows with the distance is ``kernel_size=(5, 3, 1, 3, 5)``.
+    https://arxiv.org/abs/2202.06510. The default is the first stage of the released code, which pairs the
+    *signed* shifts with growing windows (the shift -2 gets a window of 1, the shift 2 one of 7), so the reach
+    is lopsided; the reading in which the window grows with the distance is ``kernel_size=(5, 3, 1, 3, 5)``.
+    Later stages have other windows there: (1, 3, 3, 5, 7), (1, 5, 5, 5, 7), (1, 7, 7, 7, 7).
 
     >>> sum(kernel.weight.numel() for kernel in MixShift(10).across)  # (1 + 1 + 9 + 25 + 49) * 2
     170
@@ -170,8 +171,8 @@ class MixShiftBlock(nn.Module):
     Paper: Mixing and Shifting: Exploiting Global and Local Dependencies in Vision MLPs -
     https://arxiv.org/abs/2202.06510
 
-    Differs from the paper: the layer scale starts at 1 and not at 1e-6, which a short training never leaves;
-    no stochastic depth.
+    Differs from the released code: the layer scale starts at 1 and not at 1e-6, which a short training never
+    leaves; 1e-5 in the norm, there 1e-6; no stochastic depth.
 
     >>> MixShiftBlock(10)(torch.randn(2, 10, 8, 8)).shape
     torch.Size([2, 10, 8, 8])

@@ -95,6 +95,9 @@ class MixerBlock(TransformerBlock):
 
     Paper: MLP-Mixer: An all-MLP Architecture for Vision - https://arxiv.org/abs/2105.01601
 
+    Differs from the released code: the exact gelu, where there it is the one with a tanh; 1e-5 in the norms,
+    there 1e-6; torch's start for linear layers.
+
     >>> MixerBlock(16, 32, token_hidden_dim=32, hidden_dim=64)(torch.randn(2, 16, 32)).shape
     torch.Size([2, 16, 32])
     """
@@ -149,8 +152,8 @@ class MLPMixer(nn.Module):
         patch: side of a square patch.
         dim: channels C.
         depth: blocks L.
-        token_hidden_dim: width of the token MLPs, S unless given.
-        hidden_dim: width of the channel MLPs, 2 C unless given.
+        token_hidden_dim: width of the token MLPs, C / 2 unless given.
+        hidden_dim: width of the channel MLPs, 4 C unless given.
         device: of the parameters.
         dtype: of the parameters.
 
@@ -163,8 +166,9 @@ class MLPMixer(nn.Module):
 
     Paper: MLP-Mixer: An all-MLP Architecture for Vision - https://arxiv.org/abs/2105.01601
 
-    Differs from the paper: torch's start for linear layers, also for the read-out, which starts at zero
-    there; no stochastic depth.
+    Differs from the released code: torch's start for linear layers, also for the read-out, which starts at
+    zero there; the exact gelu, where there it is the one with a tanh; 1e-5 in the norms, there 1e-6; no
+    stochastic depth (which the paper has and the released model has not).
 
     >>> MLPMixer(1, 10, image_size=(8, 8), patch=2, dim=32)(torch.randn(3, 1, 8, 8)).shape
     torch.Size([3, 10])
@@ -192,8 +196,8 @@ class MLPMixer(nn.Module):
         for side in (rows, columns):
             require_divides(name, image_size=side, patch=patch)
         tokens = (rows // patch) * (columns // patch)
-        token_hidden_dim = tokens if token_hidden_dim is None else token_hidden_dim
-        hidden_dim = 2 * dim if hidden_dim is None else hidden_dim
+        token_hidden_dim = max(dim // 2, 1) if token_hidden_dim is None else token_hidden_dim
+        hidden_dim = 4 * dim if hidden_dim is None else hidden_dim
         require_positive(name, token_hidden_dim=token_hidden_dim, hidden_dim=hidden_dim)
         self.in_channels, self.image_size, self.patch = in_channels, (rows, columns), patch
         widths = {"token_hidden_dim": token_hidden_dim, "hidden_dim": hidden_dim}

@@ -115,7 +115,8 @@ class RaftTokenMixer(nn.Module):
     Paper: RaftMLP: How Much Can Be Done Without Attention and with Less Spatial Locality? -
     https://arxiv.org/abs/2108.04384
 
-    Differs from the paper: no bicubic resizing, so the grid is fixed.
+    Differs from the released code: no bicubic resizing, so the grid is fixed; no dropout. The rafts of its
+    ImageNet models are 2 channels wide, as here; the class itself starts from 4.
 
     >>> step = RaftTokenMixer(16, grid=(8, 8), axis="vertical", raft=2)
     >>> step.mlp[0].weight.numel() + step.mlp[2].weight.numel()  # 2 e (r h)^2
@@ -179,6 +180,9 @@ class RaftMLPBlock(nn.Module):
 
     Paper: RaftMLP: How Much Can Be Done Without Attention and with Less Spatial Locality? -
     https://arxiv.org/abs/2108.04384 (the block; its pyramid with patches of several sizes is left out)
+
+    Differs from the released code: what :class:`RaftTokenMixer` says, and no stochastic depth; it lists the
+    channels of the norms before the token mixing raft by raft, which permutes their learned factors.
 
     >>> RaftMLPBlock(16, grid=(8, 8))(torch.randn(2, 64, 16)).shape
     torch.Size([2, 64, 16])

@@ -15,6 +15,7 @@ from course_lib.layers._shapes import (
     require_callable,
     require_module,
     require_number,
+    require_odd,
     require_positive,
     require_real,
     require_width,
@@ -158,17 +159,6 @@ def lif_frequency_response(omega: Float[Tensor, "*b"], tau: float = 2.0) -> Comp
     return (1 / tau) / (1 - (1 - 1 / tau) * torch.exp(-1j * omega))
 
 
-class _PerFrame(nn.Module):
-    """Apply image layers to every time step."""
-
-    def __init__(self, *layers: nn.Module) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(*layers)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-
-
 def _require_frames(x: Tensor, channels: int, layer: nn.Module) -> None:
     require_width(x, channels, layer, axis=-3)
     if isinstance(x, Tensor) and (x.ndim != 5 or x.shape[1] == 0):
@@ -180,20 +170,132 @@ def _require_frames(x: Tensor, channels: int, layer: nn.Module) -> None:
 
 @implements(
     "max-former",
-    example=lambda: (SpikingMixerBlock(4, nn.MaxPool2d(3, 1, 1)), 2 * torch.randn(3, 2, 4, 3, 5)),
+    example=lambda: (PerFrame(nn.MaxPool2d(3, 1, 1)), torch.randn(2, 3, 4, 5, 6)),
+    exceptions={"wrong_last_dim": "it has no width of its own; what it wraps refuses"},
+)
+class PerFrame(nn.Module):
+    r"""Apply image layers to every time step: the mixer of a spiking block that only pools.
+
+    .. math:: y_t = L(x_t)
+
+    Args:
+        layers: image layers, from ``(b, c, i, j)`` to ``(b, o, k, l)``, one behind the other.
+
+    Shape: ``(b, t, c, i, j)`` to ``(b, t, o, k, l)``.
+
+    Raises:
+        ValueError: for an input without five axes or without a step of time.
+        TypeError: for a layer that is no module, or an input that is not real.
+
+    Paper: Spiking Neural Networks Need High Frequency Information - https://arxiv.org/abs/2505.18608
+
+    >>> PerFrame(nn.MaxPool2d(3, stride=1, padding=1))(torch.randn(2, 3, 4, 8, 8)).shape
+    torch.Size([2, 3, 4, 8, 8])
+    """
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        require_module(type(self).__name__, **{f"layers[{i}]": layer for i, layer in enumerate(layers)})
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Float[Tensor, "b t c i j"]) -> Float[Tensor, "b t o k l"]:
+        require_real(x, self)
+        if isinstance(x, Tensor) and (x.ndim != 5 or x.shape[1] == 0):
+            raise ValueError(
+                f"{layer_name(self)} expects x (b, t, c, i, j) of at least one step, got shape "
+                f"{tuple(x.shape)}; axis 1 is time"
+            )
+        return self.layers(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+
+@implements(
+    "max-former",
+    example=lambda: (SpikingDepthwise(4), 2 * torch.randn(3, 2, 4, 3, 5)),
+    mixes_batch=True,
+    exceptions=_FRAMES,
+)
+class SpikingDepthwise(nn.Module):
+    r"""Token mixing by a depthwise convolution of spikes, beside a skip of the membrane.
+
+    .. math:: y = x + \mathrm{BN}\bigl(K *_{\text{dw}} \mathrm{LIF}(x)\bigr)
+
+    Args:
+        channels: c.
+        kernel_size: side of the window, odd.
+        neuron: builds the nonlinearity.
+        device: of the parameters, except those of the neuron.
+        dtype: of the parameters, except those of the neuron.
+
+    Shape: ``(b, t, c, i, j)`` to ``(b, t, c, i, j)``.
+
+    Raises:
+        ValueError: for channels below 1, a window that is even, or an input of another shape.
+        TypeError: for an argument of another type, or an input of another dtype.
+
+    Paper: Spiking Neural Networks Need High Frequency Information - https://arxiv.org/abs/2505.18608 (the
+    mixer of Max-Former's second stage)
+
+    Differs from the released code: no bias of the convolution, which the batch norm takes out again.
+
+    >>> SpikingDepthwise(4)(torch.randn(2, 3, 4, 8, 8)).shape
+    torch.Size([2, 3, 4, 8, 8])
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        kernel_size: int = 3,
+        neuron: Callable[[], nn.Module] = LIFNeuron,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        name, factory = type(self).__name__, {"device": device, "dtype": dtype}
+        require_positive(name, channels=channels)
+        require_odd(name, kernel_size=kernel_size)
+        require_callable(name, neuron=neuron)
+        self.channels, self.kernel_size = channels, kernel_size
+        window = {"padding": kernel_size // 2, "groups": channels, "bias": False}
+        self.mix = nn.Sequential(
+            neuron(),
+            PerFrame(
+                nn.Conv2d(channels, channels, kernel_size, **window, **factory),
+                nn.BatchNorm2d(channels, **factory),
+            ),
+        )
+
+    def forward(self, x: Float[Tensor, "b t c i j"]) -> Float[Tensor, "b t c i j"]:
+        _require_frames(x, self.channels, self)
+        return x + self.mix(x)
+
+    def extra_repr(self) -> str:
+        return f"{self.channels}, kernel_size={self.kernel_size}"
+
+
+@implements(
+    "max-former",
+    example=lambda: (
+        SpikingMixerBlock(4, PerFrame(nn.MaxPool2d(3, 1, 1))),
+        2 * torch.randn(3, 2, 4, 3, 5),
+    ),
     mixes_batch=True,
     exceptions=_FRAMES,
 )
 class SpikingMixerBlock(nn.Module):
-    r"""A MetaFormer block of spikes: every linear map sees only zeros and ones.
+    r"""Mix tokens with anything, then mix channels by an MLP whose linear maps see only zeros and ones.
 
-    .. math:: y = x + \mathrm{BN}\bigl(T(\mathrm{LIF}(x))\bigr), \qquad
+    .. math:: y = T(x), \qquad
         z = y + \mathrm{BN}\bigl(W_2\, \mathrm{LIF}(\mathrm{BN}(W_1\, \mathrm{LIF}(y)))\bigr)
+
+    The skips carry the membrane, not the spikes. The mixer has no skip but its own: a pooling replaces the
+    membrane by its maximum or average, before any neuron has fired.
 
     Args:
         channels: c.
-        mixer: T for single images ``(b, c, i, j)``: a pooling, a depthwise convolution, the identity.
-        hidden_dim: width of the channel MLP, 2 c unless given.
+        mixer: T, from ``(b, t, c, i, j)`` to the same shape: :class:`PerFrame` of a pooling,
+            :class:`SpikingDepthwise`, ``nn.Identity()``.
+        hidden_dim: width of the channel MLP, 4 c unless given.
         neuron: builds the nonlinearity; ``nn.GELU`` gives the same network without spikes.
         device: of the parameters, except those of mixer and neurons.
         dtype: of the parameters, except those of mixer and neurons.
@@ -204,12 +306,14 @@ class SpikingMixerBlock(nn.Module):
         ValueError: for a width below 1, or an input of another shape.
         TypeError: for an argument of another type, or an input of another dtype.
 
-    Paper: Spiking Neural Networks Need High Frequency Information - https://arxiv.org/abs/2505.18608
+    Paper: Spiking Neural Networks Need High Frequency Information - https://arxiv.org/abs/2505.18608. Its
+    Max-Former mixes nothing in the first stage, takes :class:`SpikingDepthwise` in the second and spiking
+    attention, which is not here, in the third.
 
-    Differs from the paper: one block for all stages. There, the first stage mixes nothing, the second is a
-    depthwise convolution and the last spiking attention; where the batch norms stand is from its code.
+    Differs from the released code: no biases of the convolutions, which the batch norms take out again; no
+    third skip around the first half of an MLP that is as wide as its input.
 
-    >>> block = SpikingMixerBlock(4, nn.MaxPool2d(3, stride=1, padding=1))
+    >>> block = SpikingMixerBlock(4, PerFrame(nn.MaxPool2d(3, stride=1, padding=1)))
     >>> block(torch.randn(2, 3, 4, 8, 8)).shape
     torch.Size([2, 3, 4, 8, 8])
     """
@@ -229,21 +333,21 @@ class SpikingMixerBlock(nn.Module):
         require_positive(name, channels=channels)
         require_module(name, mixer=mixer)
         require_callable(name, neuron=neuron)
-        hidden_dim = 2 * channels if hidden_dim is None else hidden_dim
+        hidden_dim = 4 * channels if hidden_dim is None else hidden_dim
         require_positive(name, hidden_dim=hidden_dim)
         self.channels = channels
         norm = partial(nn.BatchNorm2d, **factory)
-        self.mix_tokens = nn.Sequential(neuron(), _PerFrame(mixer, norm(channels)))
+        self.mix_tokens = mixer
         self.mix_channels = nn.Sequential(
             neuron(),
-            _PerFrame(nn.Conv2d(channels, hidden_dim, 1, bias=False, **factory), norm(hidden_dim)),
+            PerFrame(nn.Conv2d(channels, hidden_dim, 1, bias=False, **factory), norm(hidden_dim)),
             neuron(),
-            _PerFrame(nn.Conv2d(hidden_dim, channels, 1, bias=False, **factory), norm(channels)),
+            PerFrame(nn.Conv2d(hidden_dim, channels, 1, bias=False, **factory), norm(channels)),
         )
 
     def forward(self, x: Float[Tensor, "b t c i j"]) -> Float[Tensor, "b t c i j"]:
         _require_frames(x, self.channels, self)
-        x = x + self.mix_tokens(x)
+        x = self.mix_tokens(x)
         return x + self.mix_channels(x)
 
     def extra_repr(self) -> str:
@@ -257,17 +361,20 @@ class SpikingMixerBlock(nn.Module):
     exceptions=_FRAMES,
 )
 class MaxPatchEmbed(nn.Module):
-    r"""Halve a map of spikes by a maximum, so that a single spike survives, beside a strided shortcut.
+    r"""Halve a map by maxima over the membrane, in the path and in its shortcut.
 
-    .. math:: y = \mathrm{MaxPool}_{3, /2}\bigl(\mathrm{BN}(K * \mathrm{LIF}(x))\bigr)
-        + \mathrm{BN}(W_{/2}\, \mathrm{LIF}(x))
+    .. math:: s = \mathrm{LIF}(x), \qquad u = \mathrm{MaxPool}_{3, /2}\bigl(\mathrm{BN}(K_1 * s)\bigr),
+        \qquad y = \mathrm{BN}\bigl(K_2 * \mathrm{LIF}(u)\bigr)
+        + \mathrm{MaxPool}_{3, /2}\bigl(\mathrm{BN}(W s)\bigr)
+
+    :math:`K_1` and :math:`K_2` are convolutions of 3 x 3, W is one of 1 x 1.
 
     Args:
         in_channels: channels c that enter.
         out_channels: channels o that leave.
         neuron: builds the nonlinearity.
-        device: of the parameters, except those of the neuron.
-        dtype: of the parameters, except those of the neuron.
+        device: of the parameters, except those of the neurons.
+        dtype: of the parameters, except those of the neurons.
 
     Shape: ``(b, t, c, i, j)`` to ``(b, t, o, ceil(i/2), ceil(j/2))``.
 
@@ -275,8 +382,7 @@ class MaxPatchEmbed(nn.Module):
         ValueError: for channels below 1, or an input of another shape.
         TypeError: for an argument of another type, or an input of another dtype.
 
-    Paper: Spiking Neural Networks Need High Frequency Information - https://arxiv.org/abs/2505.18608. That
-    the shortcut starts from the same spikes is inferred.
+    Paper: Spiking Neural Networks Need High Frequency Information - https://arxiv.org/abs/2505.18608
 
     >>> MaxPatchEmbed(2, 4)(torch.randn(1, 3, 2, 8, 8)).shape
     torch.Size([1, 3, 4, 4, 4])
@@ -296,21 +402,27 @@ class MaxPatchEmbed(nn.Module):
         require_positive(name, in_channels=in_channels, out_channels=out_channels)
         require_callable(name, neuron=neuron)
         self.in_channels, self.out_channels = in_channels, out_channels
+
+        def convolution(entering: int, kernel_size: int) -> tuple[nn.Module, nn.Module]:
+            padding = kernel_size // 2
+            return (
+                nn.Conv2d(entering, out_channels, kernel_size, padding=padding, bias=False, **factory),
+                nn.BatchNorm2d(out_channels, **factory),
+            )
+
+        halve = partial(nn.MaxPool2d, 3, stride=2, padding=1)
         self.neuron = neuron()
-        self.pooled = _PerFrame(
-            nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False, **factory),
-            nn.BatchNorm2d(out_channels, **factory),
-            nn.MaxPool2d(3, stride=2, padding=1),
+        self.path = nn.Sequential(
+            PerFrame(*convolution(in_channels, 3), halve()),
+            neuron(),
+            PerFrame(*convolution(out_channels, 3)),
         )
-        self.shortcut = _PerFrame(
-            nn.Conv2d(in_channels, out_channels, 1, stride=2, bias=False, **factory),
-            nn.BatchNorm2d(out_channels, **factory),
-        )
+        self.shortcut = PerFrame(*convolution(in_channels, 1), halve())
 
     def forward(self, x: Float[Tensor, "b t c i j"]) -> Float[Tensor, "b t o k l"]:
         _require_frames(x, self.in_channels, self)
         spikes = self.neuron(x)
-        return self.pooled(spikes) + self.shortcut(spikes)
+        return self.path(spikes) + self.shortcut(spikes)
 
     def extra_repr(self) -> str:
         return f"{self.in_channels}, {self.out_channels}"

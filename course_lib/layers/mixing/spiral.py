@@ -42,10 +42,9 @@ def spiral_offsets(
 
     Paper: SpiralMLP: A Lightweight Vision MLP Architecture - https://arxiv.org/abs/2404.00648
 
-    Inferred: the paper's formula is known here through a re-implementation, which also rounds A(c) down
-    first; the released code's amplitude is half as large (14 c / P, so at most 7). T = 32 and two partitions
-    are from that code, where both partitions write to the first half of the table and the second half stays
-    uninitialised memory. Here each has its own rows.
+    Differs from the released code, whose amplitude is 14 c / P up to the middle, so at most 7: ``reach=7``
+    gives its table. There both partitions write to the first half of it and the second half stays
+    uninitialised memory; here each has its own rows.
 
     >>> spiral_offsets(8, reach=2, period=8, partitions=1).tolist()
     [[0, 0], [0, 0], [0, 1], [-1, 1], [-2, 0], [-1, -1], [0, -1], [0, 0]]
@@ -156,9 +155,9 @@ class SpiralFC(nn.Module):
             too small, or another number of channels.
         TypeError: for an argument of another type, or an input of another dtype.
 
-    Paper: SpiralMLP: A Lightweight Vision MLP Architecture - https://arxiv.org/abs/2404.00648 (see
-    :func:`spiral_offsets` for what is inferred). The released code takes the largest of every 16 channels
-    before this layer; the paper's equation has no such step, and neither has this layer.
+    Paper: SpiralMLP: A Lightweight Vision MLP Architecture - https://arxiv.org/abs/2404.00648
+
+    Differs from the released code: its offsets, see :func:`spiral_offsets`.
 
     >>> SpiralFC(32, 32, reach=3, period=8)(torch.randn(2, 32, 8, 8)).shape
     torch.Size([2, 32, 8, 8])
@@ -208,7 +207,7 @@ class SpiralFC(nn.Module):
 class SpiralMixer(nn.Module):
     r"""A spiral layer beside a plain one, weighed against each other channel by channel.
 
-    .. math:: u = \mathrm{SpiralFC}(x), \quad v = W_s x, \quad
+    .. math:: u = \mathrm{SpiralFC}(x), \quad v = W_s x + b_s, \quad
         (a, 1 - a) = \mathrm{softmax}\bigl(\mathrm{MLP}(\mathrm{mean}_{ij}(u + v))\bigr), \quad
         y = W_o\,(a \odot u + (1 - a) \odot v) + b_o
 
@@ -227,8 +226,11 @@ class SpiralMixer(nn.Module):
         ValueError: as :class:`SpiralFC`.
         TypeError: as :class:`SpiralFC`.
 
-    Paper: SpiralMLP: A Lightweight Vision MLP Architecture - https://arxiv.org/abs/2404.00648. The hidden
-    width c / 4 of the MLP and the missing bias of :math:`W_s` are from the released code.
+    Paper: SpiralMLP: A Lightweight Vision MLP Architecture - https://arxiv.org/abs/2404.00648
+
+    Differs from the released code: no dropout in the MLP and behind :math:`W_o` (0.1 there). An earlier
+    version of that code took the largest of every 16 channels first and had no :math:`b_s`; its newest has
+    the bias and leaves the maximum out, and so does this layer.
 
     >>> SpiralMixer(16, reach=2, period=8)(torch.randn(2, 16, 8, 8)).shape
     torch.Size([2, 16, 8, 8])
@@ -253,7 +255,7 @@ class SpiralMixer(nn.Module):
         self.channels, hidden = channels, max(channels // 4, 1)
         spiral = {"reach": reach, "period": period, "partitions": partitions, "offsets": offsets}
         self.cross = SpiralFC(channels, channels, **spiral, **factory)
-        self.plain = nn.Conv2d(channels, channels, 1, bias=False, **factory)
+        self.plain = nn.Conv2d(channels, channels, 1, **factory)
         self.weigh = nn.Sequential(
             nn.Linear(channels, hidden, **factory), nn.GELU(), nn.Linear(hidden, 2 * channels, **factory)
         )

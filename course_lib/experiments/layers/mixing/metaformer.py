@@ -7,7 +7,14 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from course_lib.data import load
-from course_lib.experiments.layers.mixing._shared import DEPTH, DIM, GRID, HIDDEN, TokenFrame
+from course_lib.experiments.layers.mixing._shared import (
+    DEPTH,
+    DIM,
+    GRID,
+    HIDDEN,
+    LEAST_SQUARES,
+    TokenFrame,
+)
 from course_lib.layers.attention import MultiHeadAttention
 from course_lib.layers.mixing import (
     GridMixer,
@@ -20,7 +27,7 @@ from course_lib.layers.mixing import (
     relative_log_amplitude,
 )
 from course_lib.layers.norm import LayerNorm, ResidualSublayer, TransformerBlock
-from course_lib.measure import experiment
+from course_lib.measure import at_least, at_most, experiment, paper_claim, question
 from course_lib.training.loop import evaluate, fit
 
 
@@ -101,6 +108,87 @@ def fast_share(model: TokenFrame, images: Tensor) -> list[float]:
 @experiment(
     paper=("metaformer", "mlp-mixer", "raft-mlp", "ms-mlp", "spiral-mlp"),
     seeds=3,
+    trained={
+        arm: at_least(LEAST_SQUARES)
+        for arm in (
+            "average pool, positions",
+            "attention, positions",
+            "token MLP",
+            "raft of 1",
+            "raft of 2",
+            "spiral",
+            "cross",
+        )
+    },
+    claims=[
+        paper_claim(
+            "average pooling in the place of attention is at most 3 points behind it",
+            where="abstract",
+            headline=True,
+            of="three blocks with positions, digits, 130 steps",
+            value=lambda m: m["average pool, positions"] - m["attention, positions"],
+            expect=at_least(-0.03),
+            verdict="not tested",
+            scale="three blocks of width 20 on 8 x 8 digits, 130 steps; the paper: PoolFormer on ImageNet, "
+            "82.1 %, 0.3 points above DeiT-B",
+        ),
+        paper_claim(
+            "with the identity as mixer the frame still works, far above chance (10 %)",
+            where="ablations",
+            of="three blocks with positions, digits, 130 steps",
+            value=lambda m: m["identity, positions"],
+            expect=at_least(0.3),
+        ),
+        question(
+            "without its skips attention stays below 50 %",
+            of="three blocks with positions, digits, 130 steps",
+            value=lambda m: m["attention, no skip, positions"],
+            expect=at_most(0.5),
+        ),
+        question(
+            "without its channel MLPs attention stays below 50 %",
+            of="three blocks with positions, digits, 130 steps",
+            value=lambda m: m["attention, no MLP, positions"],
+            expect=at_most(0.5),
+            verdict="not as expected",
+        ),
+        paper_claim(
+            "rafts of 2 channels are more accurate than the token MLP of MLP-Mixer, with half of its weights",
+            where="abstract",
+            paper="raft-mlp",
+            headline=True,
+            of="three blocks, digits, 130 steps",
+            value=lambda m: m["raft of 2"] - m["token MLP"],
+            expect=at_least(0.0),
+            verdict="inconclusive",
+            scale="three blocks of width 20 on 8 x 8 tokens of digits, 130 steps; the paper: a pyramid on "
+            "ImageNet",
+        ),
+        question(
+            "a raft of 2 channels is not behind one channel alone",
+            paper="raft-mlp",
+            of="three blocks, digits, 130 steps",
+            value=lambda m: m["raft of 2"] - m["raft of 1"],
+            expect=at_least(0.0),
+            verdict="open",
+        ),
+        paper_claim(
+            "SpiralMLP is as accurate as the best transformers, convolutional networks and MLPs",
+            where="abstract",
+            paper="spiral-mlp",
+            headline=True,
+            not_tested="ImageNet, COCO and ADE20K are out of reach here",
+            scale="blocks of 20 channels on 8 x 8 digits; the paper: ImageNet, COCO and ADE20K",
+        ),
+        question(
+            "the spiral is at most 1 point behind a cross of offsets",
+            paper="spiral-mlp",
+            of="three blocks, digits, 130 steps",
+            value=lambda m: m["spiral"] - m["cross"],
+            expect=at_least(-0.01),
+            verdict="open",
+        ),
+    ],
 )
 def mixer_swap(seed: int) -> dict[str, float]:
     """Every mixer in one frame of three blocks on digits, 130 steps, without and with learned positions.

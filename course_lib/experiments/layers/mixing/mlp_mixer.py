@@ -4,9 +4,10 @@ import torch
 from torch import Tensor, nn
 
 from course_lib.data import load
+from course_lib.experiments.layers.mixing._shared import LEAST_SQUARES, LEAST_SQUARES_FEW
 from course_lib.layers.mixing import MLPMixer
 from course_lib.layers.norm import TransformerBlock
-from course_lib.measure import experiment
+from course_lib.measure import at_least, experiment, paper_claim, question
 from course_lib.models.transformers import VisionTransformer
 from course_lib.training.loop import evaluate, fit
 
@@ -41,7 +42,52 @@ def small_cnn() -> nn.Module:
     )
 
 
-@experiment(paper="mlp-mixer", seeds=3)
+@experiment(
+    paper="mlp-mixer",
+    seeds=3,
+    trained={
+        **dict.fromkeys(("mixer_all", "vit_all", "cnn_all", "mixer_shuffled"), at_least(LEAST_SQUARES)),
+        **dict.fromkeys(("mixer_few", "cnn_few"), at_least(LEAST_SQUARES_FEW)),
+    },
+    claims=[
+        paper_claim(
+            "trained on large data sets, MLP-Mixer is competitive with the best networks of its time",
+            where="abstract",
+            headline=True,
+            not_tested="1,197 digits are no large data set",
+            scale="11,000 parameters on 1,197 digits, 300 steps; the paper: ImageNet, alone and after "
+            "pre-training on larger sets",
+        ),
+        paper_claim(
+            "one fixed order of all pixels costs the convolutional network more than the Mixer",
+            where="section on input permutations",
+            of="11,000 parameters, digits, 300 steps",
+            value=lambda m: (m["cnn_all"] - m["cnn_shuffled"]) - (m["mixer_all"] - m["mixer_shuffled"]),
+            expect=at_least(0.0),
+            verdict="inconclusive",
+        ),
+        question(
+            "the Mixer is at most 3 points behind the convolutional network",
+            of="11,000 parameters, digits, 300 steps",
+            value=lambda m: m["mixer_all"] - m["cnn_all"],
+            expect=at_least(-0.03),
+            verdict="open",
+        ),
+        question(
+            "the Mixer is at most 3 points behind the vision transformer",
+            of="11,000 parameters, digits, 300 steps",
+            value=lambda m: m["mixer_all"] - m["vit_all"],
+            expect=at_least(-0.03),
+            verdict="open",
+        ),
+        question(
+            "with 150 images the convolutional network is ahead of the Mixer",
+            of="11,000 parameters, digits, 300 steps",
+            value=lambda m: m["cnn_few"] - m["mixer_few"],
+            expect=at_least(0.0),
+        ),
+    ],
+)
 def inductive_bias(seed: int) -> dict[str, float]:
     """Mixer, ViT and CNN of equal size, 300 steps of 32 digits: test accuracy.
 
