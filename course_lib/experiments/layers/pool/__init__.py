@@ -41,6 +41,7 @@ from course_lib.experiments.layers.pool.side_by_side import side_by_side as side
 from course_lib.experiments.layers.pool.softpool import POOLS as POOLS
 from course_lib.experiments.layers.pool.softpool import pool_swap as pool_swap
 from course_lib.experiments.layers.pool.softpool import small_cnn as small_cnn
+from course_lib.experiments.layers.pool.softpool import structural_similarity as structural_similarity
 from course_lib.experiments.layers.pool.spatial_pyramid_pooling import pyramid_sizes as pyramid_sizes
 from course_lib.experiments.layers.pool.spatial_pyramid_pooling import resized as resized
 from course_lib.experiments.layers.pool.spatial_pyramid_pooling import size_free as size_free

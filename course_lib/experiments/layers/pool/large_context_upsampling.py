@@ -1,6 +1,6 @@
 """Trained claims of large-context-upsampling."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from course_lib.layers.pool import (
     LargeContextTransposedConv2d,
     spectral_artifact_energy,
 )
-from course_lib.measure import experiment
+from course_lib.measure import Sample, at_most, experiment, paper_claim, question
 from course_lib.training.loop import cosine_schedule, fit
 
 
@@ -42,6 +42,11 @@ def grey_pairs(split: str) -> tuple[Tensor, Tensor]:
     """Grey photo patches of 32 x 32 pixels and their halves: (16 x 16, 32 x 32)."""
     high = load("photos").splits[split].x.mean(1, keepdim=True)
     return F.avg_pool2d(high, 2), high
+
+
+def harm(m: Mapping[str, Sample], name: str) -> Sample:
+    """By how much the attack raises the error of a decoder."""
+    return m[f"{name}_attacked"] - m[f"{name}_error"]
 
 
 def interior(x: Tensor) -> Tensor:
@@ -85,7 +90,34 @@ def fit_by_least_squares(decoder: nn.Module, features: Tensor, target: Tensor) -
                 decoder.weight[:, 0, u, v] = weight
 
 
-@experiment(paper="large-context-upsampling", seeds=3)
+SOLVED = "photos brought back by one layer, solved exactly"
+
+
+@experiment(
+    paper="large-context-upsampling",
+    seeds=3,
+    trained={"*_error": lambda m: at_most(m["bilinear"].mean)},
+    claims=[
+        question(
+            "a 7 x 7 kernel beside a 3 x 3 can restore more than a 3 x 3: ratio of errors",
+            of=SOLVED,
+            value=lambda m: m["7x7+3x3_error"] / m["3x3_error"],
+            expect=at_most(0.9),
+        ),
+        question(
+            "it leaves less energy at the copies of the spectrum: ratio",
+            of=SOLVED,
+            value=lambda m: m["7x7+3x3_energy"] / m["3x3_energy"],
+            expect=at_most(1.0),
+        ),
+        question(
+            "it is more stable: harm of a one-step attack, 7 x 7 + 3 x 3 over 3 x 3",
+            of=SOLVED,
+            value=lambda m: harm(m, "7x7+3x3") / harm(m, "3x3"),
+            expect=at_most(1.0),
+        ),
+    ],
+)
 def upsampling(seed: int) -> dict[str, float]:
     """Photos of half size brought back by one layer on fixed features, solved exactly by least squares.
 
@@ -138,7 +170,47 @@ def two_steps_up(channels: int, step: Callable[[int, int], nn.Module]) -> nn.Mod
     )
 
 
-@experiment(paper="large-context-upsampling", seeds=3)
+UP = "heat maps of a digit's centre, two steps of upsampling, 200 steps"
+
+
+@experiment(
+    paper="large-context-upsampling",
+    seeds=3,
+    trained={"*_error": lambda m: at_most(m["one_map"].mean)},
+    claims=[
+        paper_claim(
+            "large spatial context makes predictions stable: harm of a one-step attack, 7 x 7 + 3 x 3 over "
+            "2 x 2",
+            where="abstract",
+            headline=True,
+            of=UP,
+            scale="four convolutions on canvases of 24 x 24 and one step of an attack; the paper: networks "
+            "for restoration, segmentation and disparity, and attacks of many steps",
+            value=lambda m: harm(m, "7x7+3x3") / harm(m, "2x2"),
+            expect=at_most(1.0),
+        ),
+        paper_claim(
+            "large spatial context makes predictions of high quality: error of 7 x 7 + 3 x 3 over 2 x 2",
+            where="abstract",
+            of=UP,
+            value=lambda m: m["7x7+3x3_error"] / m["2x2_error"],
+            expect=at_most(1.0),
+        ),
+        question(
+            "it is the context and not the number of weights: error of 7 x 7 + 3 x 3 over a 3 x 3 with as "
+            "many",
+            of=UP,
+            value=lambda m: m["7x7+3x3_error"] / m["3x3_wide_error"],
+            expect=at_most(1.0),
+        ),
+        question(
+            "the same for stability: harm of the attack, 7 x 7 + 3 x 3 over a 3 x 3 with as many weights",
+            of=UP,
+            value=lambda m: harm(m, "7x7+3x3") / harm(m, "3x3_wide"),
+            expect=at_most(1.0),
+        ),
+    ],
+)
 def upsampling_network(seed: int) -> dict[str, float]:
     """Heat maps of a digit's centre by a network with two steps of upsampling, 200 steps of 32 canvases.
 

@@ -12,7 +12,7 @@ from course_lib.layers._images import SqueezeExcite
 from course_lib.layers.pool import (
     PolarizedSelfAttention,
 )
-from course_lib.measure import experiment
+from course_lib.measure import at_most, between, experiment, paper_claim, question
 from course_lib.training.loop import cosine_schedule, fit
 
 GATES: dict[str, tuple[int, Callable[[int], nn.Module]]] = {
@@ -50,7 +50,52 @@ def heatmap_network(channels: int, gate: Callable[[int], nn.Module]) -> nn.Modul
     )
 
 
-@experiment(paper="polarized-self-attention", seeds=3)
+HEATMAPS = "heat maps of a digit's centre, 200 steps, equal parameters"
+
+
+@experiment(
+    paper="polarized-self-attention",
+    seeds=3,
+    trained={"*_error": lambda m: at_most(m["one_map"].mean)},
+    claims=[
+        paper_claim(
+            "PSA boosts standard baselines by 2 to 4 points: error with the parallel layout over that of no "
+            "gate",
+            where="abstract",
+            headline=True,
+            of=HEATMAPS,
+            scale="three convolutions on canvases of 24 x 24 and squared error; the paper: accuracy "
+            "of pose estimation and segmentation on COCO and Cityscapes",
+            value=lambda m: m["parallel_error"] / m["none_error"],
+            expect=at_most(1.0),
+        ),
+        paper_claim(
+            "only marginal differences between the sequential and the parallel layout: ratio of errors",
+            where="abstract",
+            of=HEATMAPS,
+            value=lambda m: m["sequential_error"] / m["parallel_error"],
+            expect=between(0.9, 1.1),
+        ),
+        question(
+            "the parallel layout is better than squeeze-excite: ratio of errors",
+            of=HEATMAPS,
+            value=lambda m: m["parallel_error"] / m["squeeze_excite_error"],
+            expect=at_most(1.0),
+        ),
+        question(
+            "the authors' parallel class does as well as the paper's formula: ratio of errors",
+            of=HEATMAPS,
+            value=lambda m: m["psa_p_error"] / m["parallel_error"],
+            expect=between(0.8, 1.25),
+        ),
+        question(
+            "the authors' sequential class does as well as the paper's formula: ratio of errors",
+            of=HEATMAPS,
+            value=lambda m: m["psa_s_error"] / m["sequential_error"],
+            expect=between(0.8, 1.25),
+        ),
+    ],
+)
 def keypoints(seed: int) -> dict[str, float]:
     """Squared error of a heat map of the digit's centre, six gates at equal parameters, 200 steps of 32.
 

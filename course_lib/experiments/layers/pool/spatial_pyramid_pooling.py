@@ -9,7 +9,7 @@ from course_lib.experiments.layers.pool._shared import linear_accuracy
 from course_lib.layers.pool import (
     SpatialPyramidPool,
 )
-from course_lib.measure import experiment
+from course_lib.measure import at_least, experiment, paper_claim, question
 from course_lib.training.loop import cosine_schedule, evaluate, fit
 
 
@@ -37,7 +37,38 @@ def train_on_sizes(model: nn.Module, sizes: tuple[int, ...], seed: int) -> None:
     fit(model, batch, steps=300, lr=1e-2, schedule=cosine_schedule(), seed=seed)
 
 
-@experiment(paper="spatial-pyramid-pooling", seeds=3)
+@experiment(
+    paper="spatial-pyramid-pooling",
+    seeds=3,
+    trained={"*_at_12": lambda m: at_least(m["linear"].mean)},
+    claims=[
+        paper_claim(
+            "SPP boosts the accuracy of networks: the pyramid minus its finest level alone, at the size of "
+            "training",
+            where="abstract",
+            headline=True,
+            of="three convolutions, digits enlarged to 12 x 12, 300 steps",
+            scale="three convolutions of 16 channels on digits; the paper: four architectures on ImageNet 2012",
+            value=lambda m: m["pyramid_one_at_12"] - m["grid_one_at_12"],
+            expect=at_least(0.0),
+        ),
+        question(
+            "training at 8, 12 and 16 pixels helps at the unseen sizes 10 and 14: accuracy minus that of "
+            "training at 12",
+            of="three convolutions and a pyramid, digits, 300 steps",
+            value=lambda m: (
+                (
+                    m["pyramid_many_at_10"]
+                    + m["pyramid_many_at_14"]
+                    - m["pyramid_one_at_10"]
+                    - m["pyramid_one_at_14"]
+                )
+                / 2
+            ),
+            expect=at_least(0.0),
+        ),
+    ],
+)
 def pyramid_sizes(seed: int) -> dict[str, float]:
     """Test accuracy at sizes 8 to 16; trained at 8, 12 and 16 or at 12 only; a pyramid or its finest level.
 
