@@ -24,7 +24,7 @@ def mass_in_box(model: PatchConvNet, split: BoxedSplit) -> float:
     return (pixels * box_masks(split.boxes, side)).sum((1, 2)).mean().item()
 
 
-CLUTTER = "two blocks, cluttered digits, 400 steps"
+CLUTTER = "two blocks, cluttered digits, 500 steps"
 
 
 @experiment(
@@ -58,13 +58,13 @@ CLUTTER = "two blocks, cluttered digits, 400 steps"
     ],
 )
 def attention_on_clutter(seed: int) -> dict[str, float]:
-    """One trunk, attention or average pooling, on cluttered canvases, 400 steps of 32; and a linear map."""
+    """One trunk, attention or average pooling, on cluttered canvases, 500 steps of 32; and a linear map."""
     train, test = canvases("train", 4000, 3), canvases("test", 400, 3)
     result = {"linear": linear_accuracy((train.x, train.y), (test.x, test.y)), "area": 64 / test.x[0].numel()}
     for name, pool in (("attention", lambda: AttentionPool(16)), ("average", TokenMean)):
         torch.manual_seed(seed)
         model = PatchConvNet(1, 10, dim=16, depth=2, stem_stages=1, pool=pool(), norm_layer=BatchNorm)
-        fit(model, train, steps=400, batch_size=32, lr=1e-2, schedule=cosine_schedule(), seed=seed)
+        fit(model, train, steps=500, batch_size=32, lr=5e-3, schedule=cosine_schedule(), seed=seed)
         result[f"{name}_accuracy"] = evaluate(model, test)
         if name == "attention":
             result["attention_mass"] = mass_in_box(model, test)

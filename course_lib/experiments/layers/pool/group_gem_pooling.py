@@ -37,7 +37,7 @@ class PooledViT(VisionTransformer):
 
 
 ORDERS = [f"group_gem_order_{i}" for i in range(4)]
-VIT = "vision transformer of two blocks on digits, 300 steps"
+VIT = "vision transformer of two blocks on digits, 700 steps"
 
 
 @experiment(
@@ -84,7 +84,7 @@ VIT = "vision transformer of two blocks on digits, 300 steps"
     ],
 )
 def vit_pooling(seed: int) -> dict[str, float]:
-    """Test accuracy of a tiny vision transformer with four poolings, 300 steps; and the learned orders."""
+    """Test accuracy of a tiny vision transformer with four poolings, 700 steps; and the learned orders."""
     digits = load("digits")
     result = {"linear": linear_accuracy(tuple(digits.train), tuple(digits.test))}
     pools: dict[str, Callable[[], nn.Module | None]] = {
@@ -96,7 +96,7 @@ def vit_pooling(seed: int) -> dict[str, float]:
     for name, pool in pools.items():
         torch.manual_seed(seed)
         model = PooledViT(pool())
-        fit(model, digits.train, steps=300, batch_size=32, lr=5e-3, schedule=cosine_schedule(), seed=seed)
+        fit(model, digits.train, steps=700, batch_size=32, lr=5e-3, schedule=cosine_schedule(), seed=seed)
         result[f"{name}_accuracy"] = evaluate(model, digits.test)
         if name == "group_gem":
             orders = model.pool.p.detach().sort().values

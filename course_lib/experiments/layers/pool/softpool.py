@@ -61,7 +61,7 @@ POOLS: dict[str, Callable[[], nn.Module]] = {
             "average and max-pooling",
             where="abstract",
             headline=True,
-            of="small network on digits, 400 steps",
+            of="small network on digits, 800 steps",
             scale="two convolutions on digits of 8 x 8 pixels; the paper: ResNets, DenseNets and others on "
             "ImageNet1K",
             value=lambda m: m["soft_accuracy"] - each(max, m["average_accuracy"], m["max_accuracy"]),
@@ -69,19 +69,19 @@ POOLS: dict[str, Callable[[], nn.Module]] = {
         ),
         question(
             "SoftPool is better than average pooling: difference in accuracy",
-            of="small network on digits, 400 steps",
+            of="small network on digits, 800 steps",
             value=lambda m: m["soft_accuracy"] - m["average_accuracy"],
             expect=at_least(0.0),
         ),
     ],
 )
 def pool_swap(seed: int) -> dict[str, float]:
-    """Test accuracy of one small network with three poolings, 400 steps of 32 digits; and of a linear map."""
+    """Test accuracy of one small network with three poolings, 800 steps of 32 digits; and of a linear map."""
     digits = load("digits")
     result = {"linear": linear_accuracy(tuple(digits.train), tuple(digits.test))}
     for name, pool in POOLS.items():
         torch.manual_seed(seed)
         model = small_cnn(pool)
-        fit(model, digits.train, steps=400, batch_size=32, lr=1e-2, schedule=cosine_schedule(), seed=seed)
+        fit(model, digits.train, steps=800, batch_size=32, lr=1e-2, schedule=cosine_schedule(), seed=seed)
         result[f"{name}_accuracy"] = evaluate(model, digits.test)
     return result
