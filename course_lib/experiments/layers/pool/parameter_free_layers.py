@@ -69,7 +69,7 @@ BLOCKS = "three bottlenecks behind a 3 x 3 convolution, digits, 300 steps"
 
 @experiment(
     paper="parameter-free-layers",
-    seeds=3,
+    seeds=5,
     trained={
         "conv_accuracy": lambda m: at_least(m["linear"].mean),
         "depthwise_accuracy": lambda m: at_least(m["linear"].mean),
