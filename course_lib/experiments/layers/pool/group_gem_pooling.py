@@ -68,18 +68,21 @@ VIT = "vision transformer of two blocks on digits, 700 steps"
             of=VIT,
             value=lambda m: m["group_gem_accuracy"] - m["average_accuracy"],
             expect=at_least(-0.005),
+            verdict="open",
         ),
         question(
             "a learned order moves away from its start of 3: largest distance",
             of=VIT,
             value=lambda m: each(lambda *p: max(abs(order - 3) for order in p), *(m[k] for k in ORDERS)),
             expect=at_least(0.1),
+            verdict="open",
         ),
         question(
             "the orders of the four groups differ: largest minus smallest",
             of=VIT,
             value=lambda m: m[ORDERS[-1]] - m[ORDERS[0]],
             expect=at_least(0.2),
+            verdict="open",
         ),
     ],
 )
