@@ -45,27 +45,28 @@ def test_attention_pooling_is_torchs_attention_with_one_head(positions):
     peer = nn.MultiheadAttention(6, 1, bias=True, batch_first=True).double()
     with torch.no_grad():
         peer.in_proj_weight.copy_(torch.cat([pool.query.weight, pool.key.weight, pool.value.weight]))
-        peer.in_proj_bias.zero_()
+        peer.in_proj_bias.copy_(torch.cat([pool.query.bias, pool.key.bias, pool.value.bias]))
         peer.out_proj.load_state_dict(pool.out.state_dict())
 
     def expected(x):
         def norm(t, n):
             return F.layer_norm(t, (6,), n.weight, n.bias)
 
-        n = norm(x, pool.norm_in)
-        attended, _ = peer(norm(pool.queries, pool.norm_in).expand(3, 1, 6), n, n)
+        n = norm(torch.cat([pool.queries.expand(3, 1, 6), x], dim=1), pool.norm_in)
+        attended, _ = peer(n[:, :1], n, n)
         z = pool.queries + pool.scale_attention * attended
         return norm(z + pool.scale_mlp * pool.mlp(norm(z, pool.norm_mlp)), pool.norm_out)[:, 0]
 
     torch.testing.assert_close(values_and_gradients(pool, x), values_and_gradients(expected, x))
 
 
-def test_the_weights_sum_to_one_are_those_used_and_ignore_the_order_of_positions():
+def test_the_weights_are_those_used_and_ignore_the_order_of_positions():
     pool, x = perturbed(AttentionPool(6)), double(2, 5, 6)
     weights = pool.weights(x)
-    torch.testing.assert_close(weights.sum(1), torch.ones(2).double())
-    n = pool.norm_in(x)
-    mean = torch.einsum("bt,btd->bd", weights, pool.value(n))
+    own = 1 - weights.sum(1)
+    assert (own > 0).all()  # what the query takes from itself
+    mean = torch.einsum("bt,btd->bd", weights, pool.value(pool.norm_in(x)))
+    mean = mean + own[:, None] * pool.value(pool.norm_in(pool.queries))
     z = pool.queries[0] + pool.scale_attention * pool.out(mean)
     torch.testing.assert_close(pool(x), pool.norm_out(z + pool.scale_mlp * pool.mlp(pool.norm_mlp(z))))
     order = torch.tensor([3, 0, 4, 1, 2])
@@ -73,25 +74,35 @@ def test_the_weights_sum_to_one_are_those_used_and_ignore_the_order_of_positions
     torch.testing.assert_close(pool.weights(x[:, order]), weights[:, order])
 
 
-def test_without_a_query_matrix_all_positions_count_alike():
+def test_without_a_query_matrix_all_positions_and_the_query_count_alike():
     pool, x = perturbed(AttentionPool(6)), double(2, 5, 6)
     nn.init.zeros_(pool.query.weight)
-    torch.testing.assert_close(pool.weights(x), torch.full((2, 5), 0.2).double())
+    nn.init.zeros_(pool.query.bias)
+    torch.testing.assert_close(pool.weights(x), torch.full((2, 5), 1 / 6).double())
+
+
+@pytest.mark.parametrize("make", [AttentionPool, lambda dim, **options: ClassQueryPool(dim, 3, **options)])
+def test_the_maps_of_queries_keys_and_values_have_biases_unless_told_otherwise(make):
+    assert all(layer.bias is not None for pool in [make(6)] for layer in (pool.query, pool.key, pool.value))
+    plain = make(6, bias=False)
+    assert all(layer.bias is None for layer in (plain.query, plain.key, plain.value))
+    assert plain.out.bias is not None
 
 
 def test_one_query_per_class_is_that_many_single_pools():
     many, x = perturbed(ClassQueryPool(6, 3)), double(2, 5, 6)
-    logits, one = many(x), AttentionPool(6).double()
+    logits, one = many(x), ClassQueryPool(6, 1).double()
     for k in range(3):
-        state = {key: value for key, value in many.state_dict().items() if key not in ("score", "bias")}
-        one.load_state_dict(state | {"queries": many.queries[k : k + 1]})
-        torch.testing.assert_close(logits[:, k], one(x) @ many.score[k] + many.bias[k])
-        torch.testing.assert_close(many.weights(x)[:, k], one.weights(x))
+        rows = {name: getattr(many, name)[k : k + 1] for name in ("queries", "score", "bias")}
+        one.load_state_dict(many.state_dict() | rows)
+        torch.testing.assert_close(logits[:, k], one(x)[:, 0])
+        torch.testing.assert_close(many.weights(x)[:, k], one.weights(x)[:, 0])
+    torch.testing.assert_close(many.weights(x).sum(2), torch.ones(2, 3).double())
 
 
 def test_the_block_is_timms_squeeze_excite_between_plain_convolutions():
     block, x = perturbed(PatchConvBlock(8)), double(2, 8, 3, 5)
-    peer = timm_layers().SqueezeExcite(8, rd_channels=2, act_layer=nn.GELU).double()
+    peer = timm_layers().SqueezeExcite(8, rd_channels=2).double()
     gate = block.layers[4].gate
     with torch.no_grad():
         for conv, linear in ((peer.fc1, gate[0]), (peer.fc2, gate[2])):
@@ -113,7 +124,7 @@ def test_the_network_takes_any_pool_and_maps_its_attention():
     assert net.features(images).shape == (2, 8, 3, 5)
     attention = net.attention_map(images)
     assert attention.shape == (2, 3, 5)
-    torch.testing.assert_close(attention.sum((1, 2)), torch.ones(2).double())
+    assert ((attention > 0) & (attention < 1)).all()
 
     class Mean(nn.Module):
         def forward(self, x):
@@ -160,10 +171,9 @@ def test_the_gates_are_their_equations_written_with_einsum(layout, softmax):
             over = torch.einsum("c,bcij->bij", flat(layer.channel_query)[0], x)
             over = over.exp() / over.exp().sum((1, 2), keepdim=True)
             context = torch.einsum("hc,bcij,bij->bh", flat(layer.channel_value), x, over)
-            raised = torch.einsum("ch,bh->bc", flat(layer.channel_up), context)
-            return torch.sigmoid(F.layer_norm(raised, (6,), layer.norm.weight, layer.norm.bias))[
-                ..., None, None
-            ]
+            up, norm = layer.channel_up
+            raised = torch.einsum("ch,bh->bc", up.weight, context)
+            return torch.sigmoid(F.layer_norm(raised, (6,), norm.weight, norm.bias))[..., None, None]
 
         def spatial(x):
             query = torch.einsum("hc,bcij->bh", flat(layer.spatial_query), x) / 12
@@ -188,8 +198,8 @@ def test_zero_weights_open_both_gates_halfway():
     x = double(2, 6, 3, 4)
     for layout, share in (("parallel", 1.0), ("sequential", 0.25)):
         layer = PolarizedSelfAttention(6, layout=layout).double()
-        for conv in (m for m in layer.modules() if isinstance(m, nn.Conv2d)):
-            nn.init.zeros_(conv.weight)
+        for matrix in (m for m in layer.modules() if isinstance(m, (nn.Conv2d, nn.Linear))):
+            nn.init.zeros_(matrix.weight)
         torch.testing.assert_close(layer(x), share * x)
 
 
@@ -216,6 +226,8 @@ def test_a_softmax_over_all_positions_leaves_a_gate_that_hardly_varies():
 def test_polarized_attention_refuses_odd_channels_and_unknown_names():
     with pytest.raises(ValueError, match=r"must be even: .* got 5"):
         PolarizedSelfAttention(5)
+    with pytest.raises(ValueError, match="hidden_dim must be"):
+        PolarizedSelfAttention(6, hidden_dim=0)
     for wrong in ({"layout": "both"}, {"spatial_softmax": "all"}):
         with pytest.raises(ValueError, match="must be one of"):
             PolarizedSelfAttention(6, **wrong)
@@ -263,6 +275,15 @@ def test_the_layer_is_one_transposed_convolution_with_the_small_kernel_in_the_mi
         return zero_insert_then_convolve(x, weight) + layer.large.bias[:, None, None]
 
     torch.testing.assert_close(values_and_gradients(layer, x), values_and_gradients(folded, x))
+    grouped = perturbed(LargeContextTransposedConv2d(4, 2, num_groups=2))
+    halves = [LargeContextTransposedConv2d(2, 1).double() for _ in range(2)]
+    for n, half in enumerate(halves):
+        rows = {"large.weight": slice(2 * n, 2 * n + 2), "small.weight": slice(2 * n, 2 * n + 2)}
+        rows["large.bias"] = slice(n, n + 1)
+        half.load_state_dict({key: grouped.state_dict()[key][rows[key]] for key in rows})
+    wide = double(2, 4, 3, 5)
+    apart = torch.cat([half(part) for half, part in zip(halves, wide.split(2, dim=1), strict=True)], dim=1)
+    torch.testing.assert_close(grouped(wide), apart)
     nn.init.zeros_(layer.small.weight)
     alone = LargeContextTransposedConv2d(3, 2, kernel_size=7, small_kernel_size=0).double()
     alone.large.load_state_dict(layer.large.state_dict())
@@ -308,6 +329,8 @@ def test_zero_insertion_moves_three_quarters_of_a_slow_wave_to_its_copies():
 def test_the_way_back_refuses_even_kernels_and_impossible_sizes():
     with pytest.raises(ValueError, match="kernel_size=4 and small_kernel_size=3 must be odd"):
         LargeContextTransposedConv2d(1, 1, kernel_size=4)
+    with pytest.raises(ValueError, match="does not divide out_channels"):
+        LargeContextTransposedConv2d(4, 3, num_groups=2)
     with pytest.raises(ValueError, match="small_kernel_size < kernel_size"):
         LargeContextTransposedConv2d(1, 1, kernel_size=3)
     with pytest.raises(ValueError, match="must be an integer of at least 1"):

@@ -92,7 +92,9 @@ class ParameterFreeBottleneck(nn.Module):
     Paper: Learning Features with Parameter-Free Layers - https://arxiv.org/abs/2202.02777
 
     The shortcut is the input itself where the shapes agree, else a strided 1 x 1 convolution with batch norm,
-    as in residual networks.
+    as in residual networks. Values agree with the authors' code, in training and evaluation
+    (``tests/vectors``). Their hybrid network has, in blocks of stride 2, an average pool and a 3 x 3
+    convolution in the place of the max-pool: give it as ``mixer``.
 
     >>> ParameterFreeBottleneck(8, 4, stride=2)(torch.randn(2, 8, 6, 6)).shape
     torch.Size([2, 16, 3, 3])
@@ -156,8 +158,11 @@ class EfficientLayer(nn.Module):
 
     Paper: Learning Features with Parameter-Free Layers - https://arxiv.org/abs/2202.02777
 
-    The expansion of 3 and the two activations follow the authors' code: 3 d is the width that queries, keys
-    and values had. GELU does not grow everywhere, so here it matters on which side of the pool it stands.
+    Values agree with the authors' code (``tests/vectors``): 3 d is the width that queries, keys and values
+    had, and an activation stands before and after the pool. GELU does not grow everywhere, so here it matters
+    on which side it stands. In their transformers every second block has it, and the others keep attention.
+
+    Differs from the authors' code: any grid, where theirs is square; no dropout.
 
     >>> EfficientLayer(6, grid=(2, 3))(torch.randn(1, 6, 6)).shape
     torch.Size([1, 6, 6])

@@ -1,10 +1,12 @@
 """Two gates, each from an attention that collapses one side: positions for channels, channels for space."""
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from course_lib.layers._shapes import require_image, require_one_of, require_positive
+from course_lib.layers._shapes import require_callable, require_image, require_one_of, require_positive
 from course_lib.layers.norm import LayerNorm
 from course_lib.registry import implements
 
@@ -28,8 +30,11 @@ class PolarizedSelfAttention(nn.Module):
         channels: c, even.
         layout: "parallel" or "sequential".
         spatial_softmax: what the softmax of the spatial gate runs over. "channels" is the paper's formula;
-            the authors' released code has "product" (its result, over all positions; parallel class) and
-            "values" (each channel of :math:`W_v' x`, over all positions; sequential class).
+            "product" (the result, over all positions) and "values" (each channel of :math:`W_v' x`, over all
+            positions) are found in the authors' code, see below.
+        norm_layer: N, called with the number of channels; None leaves it out.
+        hidden_dim: None for one matrix :math:`W_z`; else two, with biases, and between them this many
+            channels with N and a ReLU.
         device: where the parameters live.
         dtype: of the parameters.
 
@@ -42,9 +47,14 @@ class PolarizedSelfAttention(nn.Module):
     Paper: Polarized Self-Attention: Towards High-quality Pixel-wise Regression -
     https://arxiv.org/abs/2107.00782
 
-    A softmax over all positions leaves values near 1/ij, so with "product" the gate is a sigmoid near 0 and
-    stands at about one half everywhere. The norm N over channels follows the paper's figure; its formula does
-    not write it.
+    The norm N over channels follows the paper's figure; its formula does not write it. The authors' code has
+    two classes, and neither is the formula (values in ``tests/vectors``)::
+
+        PSA_p:  layout="parallel", spatial_softmax="product", norm_layer=None
+        PSA_s:  layout="sequential", spatial_softmax="values", hidden_dim=channels // 8
+
+    A softmax over all positions leaves values near 1/ij, so with "product" the spatial gate is a sigmoid near
+    0 and stands at about one half everywhere.
 
     >>> PolarizedSelfAttention(6, layout="sequential")(torch.randn(2, 6, 3, 4)).shape
     torch.Size([2, 6, 3, 4])
@@ -56,6 +66,8 @@ class PolarizedSelfAttention(nn.Module):
         *,
         layout: str = "parallel",
         spatial_softmax: str = "channels",
+        norm_layer: Callable[[int], nn.Module] | None = LayerNorm,
+        hidden_dim: int | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -66,33 +78,36 @@ class PolarizedSelfAttention(nn.Module):
             raise ValueError(f"{name}: channels must be even: gates work on half of them, got {channels}")
         require_one_of(name, _LAYOUTS, layout=layout)
         require_one_of(name, _SPATIAL_SOFTMAX, spatial_softmax=spatial_softmax)
+        norm_layer = nn.Identity if norm_layer is None else norm_layer
+        require_callable(name, norm_layer=norm_layer)
         self.channels, self.layout, self.spatial_softmax = channels, layout, spatial_softmax
         half = channels // 2
         self.channel_query = nn.Conv2d(channels, 1, 1, bias=False, **factory)
         self.channel_value = nn.Conv2d(channels, half, 1, bias=False, **factory)
-        self.channel_up = nn.Conv2d(half, channels, 1, bias=False, **factory)
-        self.norm = LayerNorm(channels, **factory)
+        if hidden_dim is None:
+            up = [nn.Linear(half, channels, bias=False, **factory), norm_layer(channels).to(**factory)]
+        else:
+            require_positive(name, hidden_dim=hidden_dim)
+            first, second = nn.Linear(half, hidden_dim, **factory), nn.Linear(hidden_dim, channels, **factory)
+            up = [first, norm_layer(hidden_dim).to(**factory), nn.ReLU(), second]
+        self.channel_up = nn.Sequential(*up)
         self.spatial_query = nn.Conv2d(channels, half, 1, bias=False, **factory)
         self.spatial_value = nn.Conv2d(channels, half, 1, bias=False, **factory)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Kaiming's normal start, by the number of inputs."""
-        for layer in (
-            self.channel_query,
-            self.channel_value,
-            self.channel_up,
-            self.spatial_query,
-            self.spatial_value,
-        ):
+        """Kaiming's normal start by the number of inputs; torch's own for what raises the channels."""
+        for layer in (self.channel_query, self.channel_value, self.spatial_query, self.spatial_value):
             nn.init.kaiming_normal_(layer.weight, mode="fan_in")
+        for layer in self.channel_up:
+            if isinstance(layer, nn.Linear):
+                layer.reset_parameters()
 
     def channel_gate(self, x: Float[Tensor, "b c i j"]) -> Float[Tensor, "b c 1 1"]:
         """One number per channel, between 0 and 1: a weighted mean over positions, projected."""
         weights = self.channel_query(x).flatten(2).softmax(-1)  # (b, 1, ij)
         context = self.channel_value(x).flatten(2) @ weights.mT  # (b, c / 2, 1)
-        raised = self.channel_up(context[..., None])
-        return self.norm(raised.movedim(1, -1)).movedim(-1, 1).sigmoid()
+        return self.channel_up(context.flatten(1)).sigmoid()[..., None, None]
 
     def spatial_gate(self, x: Float[Tensor, "b c i j"]) -> Float[Tensor, "b 1 i j"]:
         """One number per position, between 0 and 1: a weighted mean over channels."""

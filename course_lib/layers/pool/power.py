@@ -96,8 +96,9 @@ class GeM(nn.Module):
     Paper: Group Generalized Mean Pooling for Vision Transformer - https://arxiv.org/abs/2212.04114, which
     takes it from image retrieval.
 
-    Inferred: what happens to negative features. Here the clamp drops them, as in the usual code; put a ReLU
-    or softplus before it to choose otherwise.
+    No code of the authors was found. Inferred: the start of 3, and what happens to negative features. Here
+    the clamp drops them, as is usual in image retrieval; put a ReLU or softplus before it if you want another
+    choice.
 
     >>> GeM(p=1.0)(torch.tensor([[[3.0], [4.0]]])).detach()
     tensor([[3.5000]])

@@ -90,7 +90,10 @@ class SpatialPyramidPool(nn.Module):
     Paper: Spatial Pyramid Pooling in Deep Convolutional Networks for Visual Recognition -
     https://arxiv.org/abs/1406.4729
 
-    Differs from the paper's formula for one fixed size: the bins are those of :func:`adaptive_bins`.
+    Values in given cells agree with the authors' code for regions (``tests/vectors``).
+
+    Differs from the paper's formula for one fixed size: the bins are those of :func:`adaptive_bins`, as in
+    that code. The maximum there starts from 0, which matters for negative features only.
 
     >>> pool = SpatialPyramidPool()
     >>> [pool(torch.randn(1, 3, size, size)).shape[1] for size in (8, 13, 24)]
@@ -142,7 +145,10 @@ def project_boxes(boxes: Int64[Tensor, "n 4"], stride: int, size: tuple[int, int
         ValueError: if a box is upside down.
 
     Paper: Spatial Pyramid Pooling in Deep Convolutional Networks for Visual Recognition -
-    https://arxiv.org/abs/1406.4729 (what happens to boxes without a cell is our choice)
+    https://arxiv.org/abs/1406.4729
+
+    Differs from the authors' code, which rounds to the nearest cell, with offsets for the receptive field,
+    and gives a box without a cell the one in the middle; what happens to such boxes here is our choice.
 
     >>> project_boxes(torch.tensor([[0, 15, 31, 48]]), 8, (8, 8))
     tensor([[1, 2, 4, 6]])

@@ -56,8 +56,13 @@ def soft_pool2d(
 
     Paper: Refining activation downsampling with SoftPool - https://arxiv.org/abs/2101.00440
 
+    Values agree with the authors' kernel for GPUs (``tests/vectors``).
+
     Differs from the paper: ``beta`` (theirs is 1); and the maximum of each *window* is subtracted before the
-    exponential, so nothing overflows and no quiet window becomes 0/0 beside a loud one.
+    exponential, so nothing overflows and no quiet window becomes 0/0 beside a loud one. The authors' kernel
+    sends back :math:`w_i` times the gradient, as if the weights were constants; here it is the derivative.
+    Their function for CPUs is another layer: it weighs every position by the sum of :math:`e^a` over all
+    channels, and cuts the result at 0.
 
     >>> x = torch.tensor([[[[0.0, 0.0], [0.0, 4.0]]]])
     >>> [round(soft_pool2d(x, 2, beta=b).item(), 2) for b in (0.0, 1.0, 100.0)]
@@ -71,7 +76,7 @@ def soft_pool2d(
             f"soft_pool2d: windows of {kernel_size} x {kernel_size} do not fit an image of "
             f"{x.shape[2]} x {x.shape[3]}"
         )
-    if stride != kernel_size:
+    if stride != kernel_size or torch.compiler.is_exporting():  # cutting to whole windows would fix the sides
         windows = x.unfold(2, kernel_size, stride).unfold(3, kernel_size, stride).flatten(-2)
         return ((beta * windows).softmax(-1) * windows).sum(-1)
     scores = beta * x  # windows that do not overlap: subtract each one's maximum, then two average poolings

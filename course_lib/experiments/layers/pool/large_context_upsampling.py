@@ -1,18 +1,20 @@
 """Trained claims of large-context-upsampling."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from course_lib.data import load
+from course_lib.data.canvas import centre_heatmaps
+from course_lib.experiments.layers.pool._shared import canvases
 from course_lib.layers.pool import (
     LargeContextTransposedConv2d,
     spectral_artifact_energy,
 )
-from course_lib.measure import experiment
-from course_lib.training.loop import fit
+from course_lib.measure import Sample, at_most, experiment, paper_claim, question
+from course_lib.training.loop import cosine_schedule, fit
 
 
 class FixedFeatures(nn.Module):
@@ -40,6 +42,11 @@ def grey_pairs(split: str) -> tuple[Tensor, Tensor]:
     """Grey photo patches of 32 x 32 pixels and their halves: (16 x 16, 32 x 32)."""
     high = load("photos").splits[split].x.mean(1, keepdim=True)
     return F.avg_pool2d(high, 2), high
+
+
+def harm(m: Mapping[str, Sample], name: str) -> Sample:
+    """By how much the attack raises the error of a decoder."""
+    return m[f"{name}_attacked"] - m[f"{name}_error"]
 
 
 def interior(x: Tensor) -> Tensor:
@@ -83,32 +90,153 @@ def fit_by_least_squares(decoder: nn.Module, features: Tensor, target: Tensor) -
                 decoder.weight[:, 0, u, v] = weight
 
 
-@experiment(paper="large-context-upsampling", seeds=3)
-def upsampling(seed: int) -> dict[str, float]:
-    """Photos of half size brought back by one layer, solved exactly or trained for 400 steps of 16 patches.
+SOLVED = "photos brought back by one layer, solved exactly"
 
-    Squared error, energy at the copies of the spectrum beyond that of the photos, harm of a one-step attack.
+
+@experiment(
+    paper="large-context-upsampling",
+    seeds=3,
+    trained={"*_error": lambda m: at_most(m["bilinear"].mean)},
+    claims=[
+        question(
+            "a 7 x 7 kernel beside a 3 x 3 can restore more than a 3 x 3: ratio of errors",
+            of=SOLVED,
+            value=lambda m: m["7x7+3x3_error"] / m["3x3_error"],
+            expect=at_most(0.9),
+            verdict="not as expected",
+        ),
+        question(
+            "it leaves less energy at the copies of the spectrum: ratio",
+            of=SOLVED,
+            value=lambda m: m["7x7+3x3_energy"] / m["3x3_energy"],
+            expect=at_most(1.0),
+        ),
+        question(
+            "it is more stable: harm of a one-step attack, 7 x 7 + 3 x 3 over 3 x 3",
+            of=SOLVED,
+            value=lambda m: harm(m, "7x7+3x3") / harm(m, "3x3"),
+            expect=at_most(1.0),
+            verdict="not as expected",
+        ),
+    ],
+)
+def upsampling(seed: int) -> dict[str, float]:
+    """Photos of half size brought back by one layer on fixed features, solved exactly by least squares.
+
+    Squared error, energy at the copies of the spectrum, squared error after a one-step attack.
     """
     (train_low, train_high), (low, high) = grey_pairs("train"), grey_pairs("test")
-    true_energy = spectral_artifact_energy(interior(high)).mean()
     bilinear = F.interpolate(low, scale_factor=2, mode="bilinear")
-    result = {"bilinear": interior_loss(bilinear, high).item()}
+    result = {
+        "bilinear": interior_loss(bilinear, high).item(),
+        "photo_energy": spectral_artifact_energy(interior(high)).mean().item(),
+    }
     for name, (channels, make_decoder) in DECODERS.items():
-        for how in ("solved", "trained"):
-            torch.manual_seed(seed)
-            model = nn.Sequential(FixedFeatures(channels, seed), make_decoder(channels))
-            if how == "solved":
-                fit_by_least_squares(model[1], model[0](train_low), train_high)
-            else:
-                train = (train_low, train_high)
-                fit(model, train, steps=400, batch_size=16, lr=3e-3, loss=interior_loss, seed=seed)
-            x = low.clone().requires_grad_()
-            error = interior_loss(model(x), high)
-            (gradient,) = torch.autograd.grad(error, x)
-            with torch.no_grad():
-                perturbed = interior_loss(model(low + 4 / 255 * gradient.sign()), high)
-                energy = spectral_artifact_energy(interior(model(low))).mean()
-            result[f"{name}_{how}"] = error.item()
-            result[f"{name}_{how}_extra"] = (energy - true_energy).item()
-            result[f"{name}_{how}_harm"] = (perturbed - error).item()
+        torch.manual_seed(seed)
+        model = nn.Sequential(FixedFeatures(channels, seed), make_decoder(channels))
+        fit_by_least_squares(model[1], model[0](train_low), train_high)
+        result[f"{name}_error"] = interior_loss(model(low), high).item()
+        moved = attacked(model, low, high, interior_loss)
+        result[f"{name}_attacked"] = interior_loss(model(moved), high).item()
+        with torch.no_grad():
+            result[f"{name}_energy"] = spectral_artifact_energy(interior(model(low))).mean().item()
+    return result
+
+
+def attacked(model: nn.Module, x: Tensor, target: Tensor, loss: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """The input after one step of 4/255 along the sign of the gradient of the loss."""
+    x = x.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(loss(model(x), target), x)
+    return (x + 4 / 255 * gradient.sign()).detach()
+
+
+STEPS_UP: dict[str, tuple[int, Callable[[int, int], nn.Module]]] = {
+    # channels between two steps up, and the layer of both steps; with 62 channels 3x3 has as many weights
+    "2x2": (16, lambda a, b: nn.ConvTranspose2d(a, b, 2, 2)),
+    "3x3": (16, lambda a, b: nn.ConvTranspose2d(a, b, 3, 2, 1, output_padding=1)),
+    "3x3_wide": (62, lambda a, b: nn.ConvTranspose2d(a, b, 3, 2, 1, output_padding=1)),
+    "7x7+3x3": (16, lambda a, b: LargeContextTransposedConv2d(a, b)),
+}
+
+
+def two_steps_up(channels: int, step: Callable[[int, int], nn.Module]) -> nn.Module:
+    """24 x 24 to 6 x 6 by two strided convolutions, and back by two steps of upsampling."""
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 3, 2, 1),
+        nn.ReLU(),
+        nn.Conv2d(16, channels, 3, 2, 1),
+        nn.ReLU(),
+        step(channels, 16),
+        nn.ReLU(),
+        step(16, 1),
+    )
+
+
+UP = "heat maps of a digit's centre, two steps of upsampling, 200 steps"
+
+
+@experiment(
+    paper="large-context-upsampling",
+    seeds=3,
+    trained={"*_error": lambda m: at_most(m["one_map"].mean)},
+    claims=[
+        paper_claim(
+            "large spatial context makes predictions stable: error under a one-step attack, 7 x 7 + 3 x 3 "
+            "over 2 x 2",
+            where="abstract",
+            headline=True,
+            of=UP,
+            scale="four convolutions on canvases of 24 x 24 and one step of an attack; the paper: networks "
+            "for restoration, segmentation and disparity, and attacks of many steps",
+            value=lambda m: m["7x7+3x3_attacked"] / m["2x2_attacked"],
+            expect=at_most(1.0),
+        ),
+        paper_claim(
+            "large spatial context makes predictions of high quality: error of 7 x 7 + 3 x 3 over 2 x 2",
+            where="abstract",
+            of=UP,
+            value=lambda m: m["7x7+3x3_error"] / m["2x2_error"],
+            expect=at_most(1.0),
+        ),
+        question(
+            "it is the context and not the number of weights: error of 7 x 7 + 3 x 3 over a 3 x 3 with as "
+            "many",
+            of=UP,
+            value=lambda m: m["7x7+3x3_error"] / m["3x3_wide_error"],
+            expect=at_most(1.0),
+            verdict="open",
+        ),
+        question(
+            "the same under the attack: error of 7 x 7 + 3 x 3 over a 3 x 3 with as many weights",
+            of=UP,
+            value=lambda m: m["7x7+3x3_attacked"] / m["3x3_wide_attacked"],
+            expect=at_most(1.0),
+            verdict="open",
+        ),
+        question(
+            "the attack does less harm: rise of the error, 7 x 7 + 3 x 3 over 2 x 2",
+            of=UP,
+            value=lambda m: harm(m, "7x7+3x3") / harm(m, "2x2"),
+            expect=at_most(1.0),
+            verdict="open",
+        ),
+    ],
+)
+def upsampling_network(seed: int) -> dict[str, float]:
+    """Heat maps of a digit's centre by a network with two steps of upsampling, 200 steps of 32 canvases.
+
+    Squared error, squared error after a one-step attack; and that of one map for all canvases.
+    """
+    train, test = canvases("train", 4000, 3), canvases("test", 400, 3)
+    targets = [centre_heatmaps(split.boxes, 24) for split in (train, test)]
+    result = {"one_map": F.mse_loss(targets[0].mean(0).expand_as(targets[1]), targets[1]).item()}
+    for name, (channels, step) in STEPS_UP.items():
+        torch.manual_seed(seed)
+        model = two_steps_up(channels, step)
+        options = {"loss": F.mse_loss, "schedule": cosine_schedule(), "seed": seed}
+        fit(model, (train.x, targets[0]), steps=200, batch_size=32, lr=1e-2, **options)
+        moved = attacked(model, test.x, targets[1], F.mse_loss)
+        with torch.no_grad():
+            result[f"{name}_error"] = F.mse_loss(model(test.x), targets[1]).item()
+            result[f"{name}_attacked"] = F.mse_loss(model(moved), targets[1]).item()
     return result
