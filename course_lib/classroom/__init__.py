@@ -1,8 +1,11 @@
 """What notebooks and tests use and layers do not: checks, claims, interactive figures, exercises.
 
->>> from course_lib.classroom import near
->>> near(2.0, rel=0.1).holds(2.1)
-True
+>>> from course_lib.classroom import predict
+>>> predict("1 + 1?", ["2", "3"], right=0, answer="It is 2.")
+Predict first: 1 + 1?
+  a) 2
+  b) 3
+Answer: a) It is 2.
 
 A name is loaded when it is first asked for, so that a claim does not load matplotlib; ``__init__.pyi`` says
 where each one stands.

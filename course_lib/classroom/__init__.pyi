@@ -1,12 +1,6 @@
 from .checks import LayerCheckError as LayerCheckError
 from .checks import check_layer as check_layer
-from .claims import at_least as at_least
-from .claims import at_most as at_most
-from .claims import between as between
-from .claims import claim as claim
-from .claims import equal as equal
 from .claims import identities as identities
-from .claims import near as near
 from .claims import show_claims as show_claims
 from .drawing import drawing as drawing
 from .exercises import check as check

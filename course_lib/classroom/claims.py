@@ -16,13 +16,7 @@ from course_lib.measure.claims import (
     Expectation,
     Finding,
     Statement,
-    at_least,
-    at_most,
-    between,
-    equal,
     find,
-    near,
-    number_or_sample,
 )
 from course_lib.measure.sample import Sample
 from course_lib.registry import paper
@@ -30,15 +24,8 @@ from course_lib.tables import Displayed, Table
 
 __all__ = [
     "MIME",
-    "ClaimDrift",
-    "at_least",
-    "at_most",
-    "between",
-    "claim",
     "collect",
-    "equal",
     "identities",
-    "near",
     "show_claims",
 ]
 
@@ -114,13 +101,6 @@ def identities(
     _show(table, data)
     if broken:
         raise ClaimDrift("does not hold\n  " + "\n  ".join(broken))
-
-
-def claim(
-    paper_id: str, text: str, *, measured: Any, expect: Expectation, verdict: str = "reproduced"
-) -> None:
-    """One claim of the first form, until its page is written in the second."""
-    show_claims(Statement("paper", text, number_or_sample(measured), expect, verdict, paper_id, where="?"))
 
 
 def collect(notebook_json: dict[str, Any]) -> list[dict[str, Any]]:
