@@ -62,7 +62,8 @@ def majority_batch(
 ) -> tuple[Tensor, Tensor]:
     """Random classes, one of them strewn in more often; the target at every position is the most frequent.
 
-    Only sequences whose first class leads the second by ``lead`` are kept.
+    Only sequences whose first class leads the second by ``lead`` are kept. Classes, length and lead are those
+    of the authors' script, which draws the counts as random partitions of the length instead.
     """
     kept: list[Tensor] = []
     while sum(map(len, kept)) < size:
