@@ -40,7 +40,6 @@ GUARDS = [
     test_oracles.unnamed,
     test_oracles.toothless,
     test_chapters.owed_papers,
-    test_chapters.faulty_claims,
     test_chapters.bare_front_matter,
     test_chapters.unlinked_exercises,
     test_notebooks.silent_figures,
