@@ -131,7 +131,9 @@ COPIED = [
     "course_lib/cache.py",
     "course_lib/tables.py",
     "course_lib/measure",
+    "course_lib/optional.py",
     "course_lib/classroom/claims.py",
+    "course_lib/classroom/drawing.py",
     "book/_static",
 ]
 
