@@ -5,7 +5,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from course_lib.experiments.layers.pool import attacked, linear_accuracy, structural_similarity
+from course_lib.experiments.layers.pool import (
+    attacked,
+    linear_accuracy,
+    resnet50,
+    structural_similarity,
+)
 from tests.vectors import wave
 
 
@@ -35,3 +40,11 @@ def test_an_attack_moves_every_pixel_by_as_much_and_hurts():
     moved = attacked(model, x, target, F.mse_loss)
     torch.testing.assert_close((moved - x).abs(), torch.full_like(x, 4 / 255))
     assert F.mse_loss(model(moved), target) > F.mse_loss(model(x), target)
+
+
+def test_the_network_of_50_layers_has_the_parameters_of_the_authors():
+    # sum of the sizes of all parameters of resnet50() and resnet50_max() in resnet_pf.py of naver-ai/PfLayer,
+    # commit 008a096d81f504cc08a2c1f5fb5cdcfe866edccf
+    with torch.device("meta"):
+        sizes = [sum(p.numel() for p in resnet50(max_pool).parameters()) for max_pool in (False, True)]
+    assert sizes == [25557032, 14232232]
