@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from course_lib.compare.count import count_operations, count_parameters
 from course_lib.experiments.layers.pool import (
     attacked,
     linear_accuracy,
@@ -42,9 +43,12 @@ def test_an_attack_moves_every_pixel_by_as_much_and_hurts():
     assert F.mse_loss(model(moved), target) > F.mse_loss(model(x), target)
 
 
-def test_the_network_of_50_layers_has_the_parameters_of_the_authors():
-    # sum of the sizes of all parameters of resnet50() and resnet50_max() in resnet_pf.py of naver-ai/PfLayer,
-    # commit 008a096d81f504cc08a2c1f5fb5cdcfe866edccf
-    with torch.device("meta"):
-        sizes = [sum(p.numel() for p in resnet50(max_pool).parameters()) for max_pool in (False, True)]
-    assert sizes == [25557032, 14232232]
+def test_the_network_of_50_layers_has_the_parameters_and_operations_of_the_authors():
+    # resnet50() and resnet50_max() in resnet_pf.py of naver-ai/PfLayer, commit
+    # 008a096d81f504cc08a2c1f5fb5cdcfe866edccf: the sizes of all parameters, and the multiply-adds of an image
+    # of 224 x 224, counted with the counter of this course
+    for max_pool, parameters, operations in ((False, 25557032, 4089184256), (True, 14232232, 2239496192)):
+        with torch.device("meta"):
+            net, image = resnet50(max_pool).eval(), torch.empty(1, 3, 224, 224)
+        assert count_parameters(net) == parameters
+        assert count_operations(net, image).multiply_adds == operations
