@@ -5,7 +5,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from course_lib.experiments.layers.pool import attacked, linear_accuracy, structural_similarity
+from course_lib.compare.count import count_operations, count_parameters
+from course_lib.experiments.layers.pool import (
+    attacked,
+    linear_accuracy,
+    resnet50,
+    structural_similarity,
+)
 from tests.vectors import wave
 
 
@@ -35,3 +41,14 @@ def test_an_attack_moves_every_pixel_by_as_much_and_hurts():
     moved = attacked(model, x, target, F.mse_loss)
     torch.testing.assert_close((moved - x).abs(), torch.full_like(x, 4 / 255))
     assert F.mse_loss(model(moved), target) > F.mse_loss(model(x), target)
+
+
+def test_the_network_of_50_layers_has_the_parameters_and_operations_of_the_authors():
+    # resnet50() and resnet50_max() in resnet_pf.py of naver-ai/PfLayer, commit
+    # 008a096d81f504cc08a2c1f5fb5cdcfe866edccf: the sizes of all parameters, and the multiply-adds of an image
+    # of 224 x 224, counted with the counter of this course
+    for max_pool, parameters, operations in ((False, 25557032, 4089184256), (True, 14232232, 2239496192)):
+        with torch.device("meta"):
+            net, image = resnet50(max_pool).eval(), torch.empty(1, 3, 224, 224)
+        assert count_parameters(net) == parameters
+        assert count_operations(net, image).multiply_adds == operations

@@ -37,7 +37,7 @@ class PooledViT(VisionTransformer):
 
 
 ORDERS = [f"group_gem_order_{i}" for i in range(4)]
-VIT = "vision transformer of two blocks on digits, 700 steps"
+VIT = "vision transformer of two blocks"
 
 
 @experiment(

@@ -90,7 +90,7 @@ def fit_by_least_squares(decoder: nn.Module, features: Tensor, target: Tensor) -
                 decoder.weight[:, 0, u, v] = weight
 
 
-SOLVED = "photos brought back by one layer, solved exactly"
+SOLVED = "one layer, solved exactly"
 
 
 @experiment(
@@ -172,7 +172,7 @@ def two_steps_up(channels: int, step: Callable[[int, int], nn.Module]) -> nn.Mod
     )
 
 
-UP = "heat maps of a digit's centre, two steps of upsampling, 200 steps"
+UP = "heat maps, two steps up"
 
 
 @experiment(

@@ -64,7 +64,7 @@ def shifted_accuracy(model: nn.Module, seed: int = 0) -> float:
     return sum(evaluate(model, (moved, y)) for moved in moved_each_way(x)) / 4
 
 
-BLOCKS = "three bottlenecks behind a 3 x 3 convolution, digits, 300 steps"
+BLOCKS = "three bottlenecks on digits"
 
 
 @experiment(

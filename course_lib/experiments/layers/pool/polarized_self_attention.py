@@ -50,7 +50,7 @@ def heatmap_network(channels: int, gate: Callable[[int], nn.Module]) -> nn.Modul
     )
 
 
-HEATMAPS = "heat maps of a digit's centre, 200 steps, equal parameters"
+HEATMAPS = "heat maps, equal parameters"
 
 
 @experiment(

@@ -54,7 +54,7 @@ def at_unseen(m: Mapping[str, Sample], name: str) -> Sample:
             "training",
             where="abstract",
             headline=True,
-            of="three convolutions, digits enlarged to 12 x 12, 300 steps",
+            of="three convolutions, digits of 12 x 12",
             scale="three convolutions of 16 channels on digits; the paper: several architectures on "
             "ImageNet 2012",
             value=lambda m: m["pyramid_one_at_12"] - m["grid_one_at_12"],
@@ -64,7 +64,7 @@ def at_unseen(m: Mapping[str, Sample], name: str) -> Sample:
         question(
             "training at 8, 12 and 16 pixels helps at the unseen sizes 10 and 14: accuracy minus that of "
             "training at 12",
-            of="three convolutions and a pyramid, digits, 300 steps",
+            of="three convolutions and a pyramid",
             value=lambda m: at_unseen(m, "pyramid_many") - at_unseen(m, "pyramid_one"),
             expect=at_least(0.0),
             verdict="open",
