@@ -96,7 +96,7 @@ TRAINERS = {
     "ForwardForward.train_step": (lambda: ForwardForward(3, [4, 4], 2), lambda m, x, y: m.train_step(x, y)),
     "NoProp.train_step": (lambda: NoProp(3, 2, num_steps=2), lambda m, x, y: m.train_step(x, y)),
     "AugLocal.train_step": (
-        lambda: AugLocal(dense, 3, [(4, 1), (4, 1)], 2),
+        lambda: AugLocal(dense, 3, [(4, 1), (4, 1)], 2, num_modules=2),
         lambda m, x, y: m.train_step(x, y),
     ),
     "HierarchicalSOM.fit_maps": (hierarchy, lambda m, x, y: m.fit_maps([x] * 4, steps=3)),

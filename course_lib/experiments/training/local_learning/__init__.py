@@ -2,7 +2,6 @@
 
 from course_lib.experiments.training.local_learning._shared import accuracy as accuracy
 from course_lib.experiments.training.local_learning._shared import batches as batches
-from course_lib.experiments.training.local_learning._shared import best_on_validation as best_on_validation
 from course_lib.experiments.training.local_learning._shared import flat_digits as flat_digits
 from course_lib.experiments.training.local_learning._shared import learn as learn
 from course_lib.experiments.training.local_learning._shared import linear_probe as linear_probe

@@ -1,6 +1,6 @@
 """What several experiments of this chapter share."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -48,17 +48,3 @@ def linear_probe(train: Tensor, labels: Tensor, test: Tensor) -> Tensor:
     ridge = 1e-2 * torch.eye(a.shape[1], dtype=a.dtype)
     weights = torch.linalg.solve(a.T @ a + ridge, a.T @ F.one_hot(labels, 10).double())
     return (with_one(test) @ weights).argmax(-1)
-
-
-def best_on_validation(
-    builders: Sequence[Callable[[], Any]], data: dict[str, tuple[Tensor, Tensor]], **options: Any
-) -> tuple[int, Any]:
-    """Train one model per setting; the number of the one with the best validation accuracy, and the model."""
-    models, scores = [], []
-    for build in builders:
-        torch.manual_seed(options["seed"])
-        models.append(learn(build(), data["train"], **options))
-        x, y = data["validation"]
-        scores.append(accuracy(models[-1].predict(x), y))
-    best = scores.index(max(scores))
-    return best, models[best]

@@ -1,11 +1,11 @@
 """Trained claims of collaborative-forward-forward."""
 
-from functools import partial
+import torch
 
 from course_lib.experiments.training.local_learning._shared import (
     accuracy,
-    best_on_validation,
     flat_digits,
+    learn,
     linear_probe,
 )
 from course_lib.measure import at_least, at_most, experiment, paper_claim, question
@@ -13,7 +13,7 @@ from course_lib.training.local_learning import (
     ForwardForward,
 )
 
-THETAS = (20.0, 40.0)
+THETAS = {"none": 20.0, "all": 40.0}  # of the two, better on the validation set under most seeds
 
 
 NETWORK = "digits, three layers of 128, 30 epochs"
@@ -63,13 +63,10 @@ def layer_collaboration(seed: int) -> dict[str, float]:
     data = flat_digits()
     x, y = data["test"]
     result = {"pixels_error": 1 - accuracy(linear_probe(*data["train"], x), y)}
-    for kind in ("none", "all"):
-        builders = [
-            partial(ForwardForward, 64, [128] * 3, 10, collaboration=kind, theta=theta, lr=3e-3)
-            for theta in THETAS
-        ]
-        best, model = best_on_validation(builders, data, steps=30 * (1197 // 64), seed=seed)
-        result[f"{kind}_theta"] = THETAS[best]
+    for kind, theta in THETAS.items():
+        torch.manual_seed(seed)
+        model = ForwardForward(64, [128] * 3, 10, collaboration=kind, theta=theta, lr=3e-3)
+        learn(model, data["train"], steps=30 * (1197 // 64), seed=seed)
         for i, answers in enumerate(model.read_out(x), 1):
             result[f"{kind}_layer_{i}"] = 1 - accuracy(answers, y)
         result[f"{kind}_error"] = 1 - accuracy(model.predict(x), y)

@@ -10,7 +10,6 @@ from torch.nn import functional as F
 
 from course_lib.experiments.training.local_learning._shared import (
     accuracy,
-    best_on_validation,
     flat_digits,
     learn,
     linear_probe,
@@ -114,21 +113,20 @@ CHAIN = "digits, ten blocks, 300 updates"
 )
 def denoising_blocks(seed: int) -> dict[str, float]:
     """Ten blocks, 300 updates of 128 digits: trained apart, end to end, and a plain MLP beside them."""
-    data, rates = flat_digits(), (3e-3, 1e-2)
+    data = flat_digits()
     x, y = data["test"]
     result = {"pixels": accuracy(linear_probe(*data["train"], x), y)}
     arms = {
-        "noprop": [partial(NoProp, 64, 10, lr=1e-2)],
-        "chain": [partial(lambda lr: EndToEnd(NoProp(64, 10), lr), lr) for lr in rates],
-        "random_head": [partial(lambda lr: EndToEnd(NoProp(64, 10), lr, aligned=False), lr) for lr in rates],
-        "mlp": [partial(dense_network, 2, lr) for lr in rates],
+        "noprop": lambda: NoProp(64, 10, lr=1e-2),
+        "chain": lambda: EndToEnd(NoProp(64, 10), 3e-3),
+        "random_head": lambda: EndToEnd(NoProp(64, 10), 1e-2, aligned=False),
+        "mlp": lambda: dense_network(2, 1e-2),
     }
-    for name, builders in arms.items():
-        _, model = best_on_validation(builders, data, steps=300, size=128, seed=seed)
+    for name, build in arms.items():
         torch.manual_seed(seed)
-        answers = model.predict(x)
-        result[name] = accuracy(answers, y)
-        result[f"{name}_classes"] = len(answers.unique())
+        model = learn(build(), data["train"], steps=300, size=128, seed=seed)
+        torch.manual_seed(seed)
+        result[name] = accuracy(model.predict(x), y)
         if name == "noprop":
             for i, block in enumerate(model.read_out(x), 1):
                 result[f"block_{i:02d}"] = accuracy(block, y)
