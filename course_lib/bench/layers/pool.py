@@ -56,8 +56,9 @@ def attention(tokens: int) -> Contest:
         query = ours.norm_in(ours.queries)[None]
 
     def theirs(x: torch.Tensor) -> torch.Tensor:
-        n = ours.norm_in(x)
-        z = ours.queries + ours.scale_attention * peer(query.expand(len(x), -1, -1), n, n)[0]
+        asking = query.expand(len(x), -1, -1)
+        n = torch.cat([asking, ours.norm_in(x)], 1)  # the query is its own first key
+        z = ours.queries + ours.scale_attention * peer(asking, n, n)[0]
         return ours.norm_out(z + ours.scale_mlp * ours.mlp(ours.norm_mlp(z)))[:, 0]
 
     return Contest(ours, {"torch.nn.MultiheadAttention": theirs}, (torch.randn(16, tokens, 64),))
