@@ -169,7 +169,8 @@ def test_its_files_have_the_style_of_the_house(followed):
 def test_its_page_runs_and_makes_its_claims(followed):
     code = "\n".join(cells(followed / "book/layers/practice.md"))
     said = follow(followed, "-W", "error", "-c", code)
-    assert said.count("✓ reproduced | practice-gem") == 2
+    assert "order 1: distance from the average" in said
+    assert "learns an order above its start, 3  ✓ reproduced" in said
 
 
 @pytest.mark.slow

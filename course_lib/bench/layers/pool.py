@@ -51,7 +51,7 @@ def attention(tokens: int) -> Contest:
     ours, peer = AttentionPool(64), nn.MultiheadAttention(64, 1, batch_first=True)
     with torch.no_grad():
         peer.in_proj_weight.copy_(torch.cat([ours.query.weight, ours.key.weight, ours.value.weight]))
-        peer.in_proj_bias.zero_()
+        peer.in_proj_bias.copy_(torch.cat([ours.query.bias, ours.key.bias, ours.value.bias]))
         peer.out_proj.load_state_dict(ours.out.state_dict())
         query = ours.norm_in(ours.queries)[None]
 
