@@ -293,9 +293,9 @@ class Finding:
 
     @property
     def id(self) -> str:
-        """The name of the row in links: the paper and the first words of the statement."""
+        """The name of the row in links: the paper and the words of the statement."""
         words = re.findall(r"[a-z0-9]+", self.statement.whole.lower())
-        return f"{self.paper or 'course'}.{'-'.join(words[:12])}"
+        return f"{self.paper or 'course'}.{'-'.join(words)}"
 
     @property
     def found(self) -> str:

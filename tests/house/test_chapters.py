@@ -33,7 +33,7 @@ def faulty_statements(statements: list[dict], owed: set[str]) -> list[str]:
     found += [
         f"{row['id']}: say how far our scale is from theirs (scale=...)"
         for row in statements
-        if row["headline"] and not row["scale"]
+        if row["headline"] and not row["scale"] and row["verdict"] != "not tested"  # its reason says it
     ]
     names = Counter(row["id"] for row in statements)
     return found + [f"{name}: {count} rows have this name" for name, count in names.items() if count > 1]
@@ -110,7 +110,7 @@ def test_a_paper_without_object_is_found(plant):
 
 def statement(name: str, paper: str = "toy-paper", **fields) -> dict:
     """A row of the ledger."""
-    return {"id": name, "paper": paper, "headline": False, "scale": "", **fields}
+    return {"id": name, "paper": paper, "headline": False, "scale": "", "verdict": "open", **fields}
 
 
 @pytest.mark.parametrize(

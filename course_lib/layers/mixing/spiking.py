@@ -171,7 +171,6 @@ def _require_frames(x: Tensor, channels: int, layer: nn.Module) -> None:
 @implements(
     "max-former",
     example=lambda: (PerFrame(nn.MaxPool2d(3, 1, 1)), torch.randn(2, 3, 4, 5, 6)),
-    exceptions={"wrong_last_dim": "it has no width of its own; what it wraps refuses"},
 )
 class PerFrame(nn.Module):
     r"""Apply image layers to every time step: the mixer of a spiking block that only pools.

@@ -88,7 +88,13 @@ class _Aggregation(nn.Module):
         return self.norm_out(z + self.scale_mlp * self.mlp(self.norm_mlp(z)))
 
 
-@implements("attention-pooling", example=lambda: (AttentionPool(6), torch.randn(2, 5, 6)))
+@implements(
+    "attention-pooling",
+    example=lambda: (AttentionPool(6), torch.randn(2, 5, 6)),
+    exceptions={
+        "gradients": "a bias of the keys moves all scores of a query alike, which the softmax ignores"
+    },
+)
 class AttentionPool(_Aggregation):
     r"""One learned query attends to all positions: a weighted mean with weights that the content decides.
 
@@ -156,7 +162,13 @@ class AttentionPool(_Aggregation):
         return f"{self.dim}"
 
 
-@implements("attention-pooling", example=lambda: (ClassQueryPool(6, 4), torch.randn(2, 5, 6)))
+@implements(
+    "attention-pooling",
+    example=lambda: (ClassQueryPool(6, 4), torch.randn(2, 5, 6)),
+    exceptions={
+        "gradients": "a bias of the keys moves all scores of a query alike, which the softmax ignores"
+    },
+)
 class ClassQueryPool(_Aggregation):
     r"""One learned query per class: each class looks where it wants, and scores what it found.
 
@@ -309,6 +321,9 @@ class PatchConvBlock(nn.Module):
 @implements(
     "attention-pooling",
     example=lambda: (PatchConvNet(2, 3, dim=8, depth=1, stem_stages=1), torch.randn(2, 2, 6, 6)),
+    exceptions={
+        "gradients": "a bias of the keys moves all scores of a query alike, which the softmax ignores"
+    },
 )
 class PatchConvNet(nn.Module):
     r"""A convolutional stem, equal blocks at one resolution, an attention pool: two numbers describe it.
