@@ -12,7 +12,17 @@ from contents import Contents
 
 from course_lib import registry
 
-__all__ = ["api_page", "escape", "link", "link_names", "module_page", "paper_link", "plain", "target"]
+__all__ = [
+    "api_page",
+    "chapter_link",
+    "escape",
+    "link",
+    "link_names",
+    "module_page",
+    "paper_link",
+    "plain",
+    "target",
+]
 
 _ROLE = re.compile(r":(?:py:)?(?:func|class|meth|mod|attr|data|exc|obj):`~?(?P<name>[^`]+)`")
 # Methods that every module has; their docstrings say nothing about the layer.
@@ -100,6 +110,12 @@ def _object(contents: Contents, name: str, obj: Any, page: str, heading: str) ->
     if entry is not None and entry.obj is obj:
         lines += [_facts(entry, page), ""]
     return lines
+
+
+def chapter_link(contents: Contents, name: str) -> str:
+    """A chapter's title, which leads to its page where it has one."""
+    title = escape(registry.chapters()[name].title)
+    return f"[{title}](/{name})" if name in contents.finished else title
 
 
 def paper_link(paper: str, text: str, *, page: str) -> str:

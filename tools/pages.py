@@ -14,7 +14,7 @@ import api
 import ledger
 import papers
 import yaml
-from api import escape
+from api import chapter_link, escape
 from contents import PARTS, Contents
 from table import filterable, table
 
@@ -85,11 +85,6 @@ def generate(contents: Contents) -> dict[str, str]:
     return files
 
 
-def _chapter(contents: Contents, name: str) -> str:
-    title = escape(registry.chapters()[name].title)
-    return f"[{title}](/{name})" if name in contents.finished else title
-
-
 def _chapters_with_code(contents: Contents) -> list[str]:
     found = {entry.chapter for entry in contents.entries.values()}
     return [name for name in registry.chapters() if name in found]
@@ -136,7 +131,7 @@ def _catalogue_row(contents: Contents, entry: registry.Entry) -> list[str]:
     papers = ", ".join(api.paper_link(p, p, page="catalogue") for p in entry.paper_ids)
     holding = ", ".join(trait.replace("_", " ") for trait, holds in asdict(entry.traits).items() if holds)
     summary = api.plain(entry.summary)
-    return [api.link(entry.obj), summary, _chapter(contents, entry.chapter), papers, holding]
+    return [api.link(entry.obj), summary, chapter_link(contents, entry.chapter), papers, holding]
 
 
 def notation(contents: Contents) -> str:
@@ -145,7 +140,9 @@ def notation(contents: Contents) -> str:
     shapes = table(["Letter", "Axis"], ([f"`{r['letter']}`", r["meaning"]] for r in legend["shape"]))
     formulas = table(["Sign", "Meaning"], ([f"${r['letter']}$", r["meaning"]] for r in legend["formula"]))
     arguments = [[f"`{r['name']}`", r["type"].replace(" | ", ", "), r["meaning"]] for r in legend["argument"]]
-    own = [[_chapter(contents, c), words] for c in _chapters_with_code(contents) if (words := _letters(c))]
+    own = [
+        [chapter_link(contents, c), words] for c in _chapters_with_code(contents) if (words := _letters(c))
+    ]
     return f"""# Notation
 
 Shapes are written in the signatures of the library, one letter for each axis: `Float[Tensor, "b t d"]` is a
@@ -198,7 +195,9 @@ def course_map(contents: Contents) -> str:
         done.sort(key=lambda chapter: contents.pages.index(chapter.id))  # as in the table of contents
         planned = " · ".join(escape(chapter.title) for chapter in chapters if chapter not in done)
         lines += [f":::{{grid-item-card}} {title}", f"{len(done)} of {len(chapters)} chapters", ""]
-        lines += [f"- {_chapter(contents, chapter.id)}  \n  {escape(chapter.question)}" for chapter in done]
+        lines += [
+            f"- {chapter_link(contents, chapter.id)}  \n  {escape(chapter.question)}" for chapter in done
+        ]
         lines += ["", "```{div} planned", planned, "```"] if planned else []
         lines += [":::", ""]
     return "\n".join([*lines, "::::", ""])

@@ -6,7 +6,7 @@ import json
 import re
 
 import api
-from api import escape
+from api import chapter_link, escape
 from contents import Contents, Tried
 from ledger import verdict
 from table import facet, filterable, table
@@ -67,15 +67,10 @@ def _row(contents: Contents, paper: Paper) -> list[str]:
         f'<span id="{paper.id}"></span>{title}{below}',
         f"[{paper.arxiv}]({paper.url})",
         str(paper.year),
-        _chapter(contents, paper.chapter),
+        chapter_link(contents, paper.chapter),
         ", ".join(api.link(entry.obj) for entry in contents.entries_of_paper[paper.id]),
         word if word in (PLANNED, "built") else verdict(word),
     ]
-
-
-def _chapter(contents: Contents, name: str) -> str:
-    title = escape(registry.chapters()[name].title)
-    return f"[{title}](/{name})" if name in contents.finished else title
 
 
 def page(contents: Contents, paper: Paper) -> str:
@@ -125,7 +120,7 @@ def _headline(main: Tried | None) -> list[str]:
 
 def _places(contents: Contents, paper: Paper) -> list[str]:
     chapter = paper.chapter
-    lines = [f"- Taught in {_chapter(contents, chapter)}"]
+    lines = [f"- Taught in {chapter_link(contents, chapter)}"]
     if f"exercises/{chapter}" in contents.pages:
         lines += [f"- Practised in [its exercises](/exercises/{chapter})"]
     objects = ", ".join(api.link(entry.obj) for entry in contents.entries_of_paper[paper.id])
@@ -138,21 +133,18 @@ def _places(contents: Contents, paper: Paper) -> list[str]:
 def _authors_code(contents: Contents, paper: Paper) -> list[str]:
     file = contents.root / f"tests/vectors/{paper.id}.json"
     if file.exists():
-        entries = json.loads(file.read_text("utf-8")).values()
-        return [
-            f"- [{e['repository']}](https://github.com/{e['repository']}/blob/{e['commit']}/{e['file']}) at "
-            f"`{e['commit'][:8]}`: `{escape_code(e['call'])}` was run with the same numbers as ours; a test "
-            "compares the values."
-            for e in entries
-        ]
+        lines = []
+        for entry in json.loads(file.read_text("utf-8")).values():
+            repository, commit, call = entry["repository"], entry["commit"], entry["call"].replace("`", "'")
+            address = f"https://github.com/{repository}/blob/{commit}/{entry['file']}"
+            lines.append(
+                f"- [{repository}]({address}) at `{commit[:8]}`: `{call}` was run with the same numbers as "
+                "ours; a test compares the values."
+            )
+        return lines
     if paper.code:
         return [f"[{paper.code}](https://github.com/{paper.code}); no values were compared with it."]
     return ["None was found, or none was looked for; see the chapter."]
-
-
-def escape_code(text: str) -> str:
-    """Text between back quotes."""
-    return text.replace("`", "'")
 
 
 def _statement(tried: Tried) -> list[str]:

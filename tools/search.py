@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bs4 import BeautifulSoup, Tag
+from papers import page_name
 
 from course_lib import registry
 
@@ -121,8 +122,7 @@ def _also_known_as(name: str) -> str:
         built = [alias for paper in papers for alias in paper.aliases]
         return " ".join([registry.chapters()[name].question, *built])
     if name.startswith("papers/"):
-        arxiv = name.removeprefix("papers/")
-        found = [paper for paper in registry.papers().values() if paper.arxiv.replace("/", "-") == arxiv]
+        found = [paper for paper in registry.papers().values() if page_name(paper) == name]
         return " ".join(
             word for paper in found for word in (paper.arxiv, paper.id, *paper.aliases, *paper.authors)
         )

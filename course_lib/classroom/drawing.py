@@ -24,20 +24,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from course_lib.classroom.style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION
 from course_lib.tables import Displayed
 
 __all__ = ["ROLES", "Drawing", "Node", "drawing"]
 
-# What a thing is decides its colour, in every drawing of the course (the palette of classroom/style.py).
+# What a thing is decides its colour, in every drawing of the course.
 ROLES = {
-    "input": "#797979",
-    "weight": "#E69F00",
-    "query": "#0072B2",
-    "key": "#009E73",
-    "value": "#CC79A7",
-    "mixed": "#56B4E9",
-    "output": "#D55E00",
-    "plain": "#797979",
+    "input": GREY,
+    "weight": ORANGE,
+    "query": BLUE,
+    "key": GREEN,
+    "value": PURPLE,
+    "mixed": SKY,
+    "output": VERMILLION,
+    "plain": GREY,
 }
 CELL, COLUMN, ROW = 18, 150, 110  # pixels: a cell of a tensor, from place to place
 _SHEET = """<style>
@@ -214,9 +215,8 @@ class Drawing:
             )
             self._grow(middle[0] - 6, middle[1] - 6, 12, 12)
             if label:
-                side = 1 if bend >= 0 else -1
                 steep = abs(y1 - y0) > 2 * abs(x1 - x0)
-                shift = (10 + 3.7 * len(label), 4) if steep else (0, -9 if side > 0 else 18)
+                shift = (10 + 3.7 * len(label), 4) if steep else (0, 18 if bend < 0 else -9)
                 self._text(middle[0] + shift[0], middle[1] + shift[1], label, size=12)
 
     def frame(self, *nodes: Node, label: str = "") -> Node:

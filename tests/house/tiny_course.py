@@ -134,6 +134,7 @@ COPIED = [
     "course_lib/optional.py",
     "course_lib/classroom/claims.py",
     "course_lib/classroom/drawing.py",
+    "course_lib/classroom/style.py",
     "book/_static",
 ]
 
