@@ -7,9 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from course_lib.data import load
-from course_lib.data.dataset import Split
 from course_lib.experiments.layers.mixing._shared import LEAST_SQUARES, LEAST_SQUARES_FEW
-from course_lib.experiments.layers.mixing.max_former import least_squares_of_pixels
 from course_lib.layers.mixing import (
     GridMixer,
     MetaFormerBlock,
@@ -27,6 +25,7 @@ from course_lib.layers.mixing import (
     reach_map,
 )
 from course_lib.layers.norm import TransformerBlock
+from course_lib.training.validation import linear_accuracy
 from tests import peers
 from tests.oracles import values_and_gradients
 
@@ -299,8 +298,9 @@ def test_raft_mixers_refuse_what_does_not_fit():
 
 def test_least_squares_on_pixels_has_the_accuracy_that_the_experiments_compare_with():
     digits = load("digits")
-    assert least_squares_of_pixels(digits.train, digits.test) == pytest.approx(LEAST_SQUARES)
-    assert least_squares_of_pixels(digits.train[:150], digits.test) == pytest.approx(LEAST_SQUARES_FEW)
+    train, test = tuple(digits.train), tuple(digits.test)
+    assert linear_accuracy(train, test) == pytest.approx(LEAST_SQUARES)
+    assert linear_accuracy(tuple(digits.train[:150]), test) == pytest.approx(LEAST_SQUARES_FEW)
     order = torch.randperm(64)
-    moved = [Split(part.x.flatten(1)[:, order], part.y) for part in (digits.train, digits.test)]
-    assert least_squares_of_pixels(*moved) == pytest.approx(LEAST_SQUARES)  # it has no grid
+    moved = [(x.flatten(1)[:, order], y) for x, y in (train, test)]
+    assert linear_accuracy(*moved) == pytest.approx(LEAST_SQUARES)  # it has no grid

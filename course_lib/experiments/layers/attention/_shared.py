@@ -2,11 +2,11 @@
 
 from functools import partial
 
-import torch
 from torch import nn
 
 from course_lib.data import load
-from course_lib.data.text import Text
+from course_lib.data.dataset import Split
+from course_lib.data.text import Text, letter_pairs_loss
 from course_lib.layers.norm import TransformerBlock
 from course_lib.models.transformers import GPT
 from course_lib.training.loop import cosine_schedule, evaluate, fit
@@ -49,8 +49,5 @@ def validation_loss(model: GPT) -> float:
 def letter_pairs() -> float:
     """Nats per character of counting which letter follows which: what a model reaches without attention."""
     english = load("english")
-    train, held_out = english.train.tokens, english.validation.tokens
-    counts = torch.full((english.vocab_size, english.vocab_size), 0.1)
-    counts.index_put_((train[:-1], train[1:]), torch.ones(len(train) - 1), accumulate=True)
-    chances = counts / counts.sum(1, keepdim=True)
-    return -chances[held_out[:-1], held_out[1:]].log().mean().item()
+    held_out = english.validation.tokens
+    return letter_pairs_loss(english.train, Split(held_out[:-1], held_out[1:]), english.vocab_size)

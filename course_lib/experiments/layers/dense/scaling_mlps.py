@@ -10,6 +10,7 @@ from course_lib.data.mnist1d import make_mnist1d
 from course_lib.layers.dense import InvertedBottleneckMLP
 from course_lib.measure import Sample, at_least, at_most, experiment, paper_claim, question
 from course_lib.training.loop import evaluate, fit
+from course_lib.training.validation import linear_accuracy
 
 SIZES = (500, 2000, 8000)
 RACE_STEPS, RACE_BATCH, MANY_STEPS = 500, 64, 3000
@@ -61,13 +62,6 @@ def changed_mlp(change: str) -> nn.Module:
         for block in mlp.blocks:
             block.norm = nn.Identity()
     return mlp
-
-
-def least_squares(x: Tensor, y: Tensor, test: tuple[Tensor, Tensor]) -> float:
-    """Test accuracy of the linear map that fits the classes best: what a network must beat."""
-    rows = [torch.nn.functional.pad(part.flatten(1).double(), (0, 1), value=1) for part in (x, test[0])]
-    weight = torch.linalg.lstsq(rows[0], torch.nn.functional.one_hot(y).double()).solution
-    return ((rows[1] @ weight).argmax(1) == test[1]).double().mean().item()
 
 
 def rolled(x: Tensor, y: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -222,7 +216,7 @@ def scaled(seed: int) -> dict[str, float]:
             model = make()
             fit(model, data, steps=steps, batch_size=RACE_BATCH, lr=5e-3, seed=seed)
             result[f"{name}{key}"] = evaluate(model, test)
-    return result | {"500_least_squares": least_squares(*start, test)}
+    return result | {"500_least_squares": linear_accuracy(start, test)}
 
 
 @experiment(
@@ -274,5 +268,5 @@ def eight_layers(seed: int) -> dict[str, float]:
             model = make()
             fit(model, data, steps=RACE_STEPS, batch_size=RACE_BATCH, lr=5e-3, seed=seed)
             result[f"{name}_{size}"] = evaluate(model, test)
-        result[f"{size}_least_squares"] = least_squares(*data, test)
+        result[f"{size}_least_squares"] = linear_accuracy(data, test)
     return result

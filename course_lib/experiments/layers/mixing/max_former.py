@@ -4,13 +4,12 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from course_lib.data import load
-from course_lib.data.dataset import Split
 from course_lib.layers.mixing import LIFNeuron, MaxPatchEmbed, PerFrame, SpikingMixerBlock
 from course_lib.measure import at_least, experiment, paper_claim, question
 from course_lib.training.loop import Run, evaluate, fit
+from course_lib.training.validation import linear_accuracy
 
 STEPS, EARLY = 600, 150
 
@@ -39,13 +38,6 @@ POOLS: dict[str, Callable[[], nn.Module]] = {
     "average": lambda: PerFrame(nn.AvgPool2d(3, 1, 1, count_include_pad=False)),
 }
 ARMS = ("spiking_max", "spiking_average", "gelu_max", "gelu_average")
-
-
-def least_squares_of_pixels(train: Split, test: Split) -> float:
-    """Test accuracy of the matrix that maps pixels to classes with the smallest squared error."""
-    design, held_out = (F.pad(part.x.flatten(1).double(), (0, 1), value=1.0) for part in (train, test))
-    matrix = torch.linalg.lstsq(design, F.one_hot(train.y, 10).double(), driver="gelsd").solution
-    return ((held_out @ matrix).argmax(1) == test.y).double().mean().item()
 
 
 @experiment(
@@ -95,7 +87,7 @@ def spiking_pools(seed: int) -> dict[str, float]:
     ``..._early``: after 150 of the steps. ``least_squares``: a linear map of the pixels.
     """
     digits = load("digits")
-    result = {"least_squares": least_squares_of_pixels(digits.train, digits.test)}
+    result = {"least_squares": linear_accuracy(tuple(digits.train), tuple(digits.test))}
     for kind, neuron, frames in (("spiking", LIFNeuron, 4), ("gelu", nn.GELU, 1)):
         for name, pool in POOLS.items():
             arm = f"{kind}_{name}"
