@@ -4,12 +4,16 @@
     python tools/exercises.py --check   write nothing, fail if something would change
 
 In a code cell, what follows the line ``# solution`` is cut, to the end of the block in which the line stands.
-Cells tagged ``solution`` are dropped, cells tagged ``hide-input`` folded. Each ``##`` heading is an exercise:
-its first line says ``*10 minutes · ●○○*``, and its last code cell calls ``check(...)``.
+Cells tagged ``solution`` are dropped. Each ``##`` heading is an exercise: its first line says
+``*10 minutes · ●○○*``, and its last code cell calls ``check(...)``. Where a bug is to be found, the faulty
+function stands in a cell of its own and the mended one in a cell tagged ``solution``.
+
+What ``solution("my_function")`` prints is written to ``course_lib/exercises/<part>/<chapter>.json``.
 """
 
 import argparse
 import ast
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -73,12 +77,15 @@ def generate(text: str, name: str = "part/chapter.md") -> str:
             elif cell.cell_type == "markdown" and (swallowed := [line for _, line in _headings(cell)]):
                 # A text lasts until the next `+++` or code cell; a statement in it would be dropped with it.
                 raise FormatError(f"the solution's text swallows {swallowed[0]!r}: end it with a line '+++'")
+        mended = answers(text)
         if sum(_retitle(cell, name) for cell in kept) != 1:
             place = 0
             raise FormatError("there must be one title '# Solutions: ...'")
         for heading, line, section in _sections(kept):
             place = _start_of(line, text)
-            _require_exercise(heading, section)
+            _require_exercise(
+                heading, section, any(f"def {name}(" in code for name in mended for _, code in section)
+            )
     except (SyntaxError, ValueError) as error:
         line = text.count("\n", 0, place) + 1
         raise FormatError(f"solutions/{name}, line {line}: {error}") from error
@@ -91,6 +98,25 @@ def generate(text: str, name: str = "part/chapter.md") -> str:
     return f"{title}{body.rstrip()}\n"  # the header as it was: not with the version of jupytext
 
 
+def answers(text: str) -> dict[str, str]:
+    """The functions and classes that are to be written, by name, as the solution has them; the last counts.
+
+    >>> answers("# t\n\n```{code-cell}\ndef my_double(x):\n    # solution\n    return 2 * x\n```\n")
+    {'my_double': 'def my_double(x):\n    return 2 * x\n'}
+    """
+    found = {}
+    for cell in jupytext.reads(text, fmt="md:myst").cells:
+        solved = MARKER in cell.source or "solution" in cell.metadata.get("tags", [])
+        if cell.cell_type != "code" or not solved:
+            continue
+        for node in ast.parse(cell.source).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name.lower().startswith("my"):
+                lines = cell.source.splitlines()[node.lineno - 1 : node.end_lineno]
+                kept = [line for line in lines if line.strip() != MARKER]
+                found[node.name] = "\n".join(kept) + "\n"
+    return found
+
+
 def _start_of(line: int, text: str) -> int:
     return len("".join(text.splitlines(keepends=True)[: line - 1]))
 
@@ -99,9 +125,6 @@ def _without_solution(cell: NotebookNode) -> NotebookNode:
     if cell.cell_type != "code":
         return cell
     folded = "hide-input" in cell.metadata.get("tags", [])
-    if "@mistake(" in cell.source and not (folded and cell.source.startswith("#")):
-        # A folded cell still shows its first line.
-        raise FormatError("mistakes give the answer away: tag their cell hide-input, begin it with a comment")
     if folded:  # in JupyterLab, as the tag folds it in the book
         cell.metadata["jupyter"] = {"source_hidden": True}
     if MARKER in cell.source:
@@ -141,7 +164,7 @@ def _sections(cells: list[NotebookNode]) -> Iterator[tuple[str, int, list[tuple[
         yield heading, where, section
 
 
-def _require_exercise(heading: str, section: list[tuple[str, str]]) -> None:
+def _require_exercise(heading: str, section: list[tuple[str, str]], bugs: bool) -> None:
     effort = next((line for _, text in section for line in text.split("\n") if line.strip()), "")
     if not EFFORT.fullmatch(effort):
         raise FormatError(f"{heading!r} must go on with a line like '*10 minutes · ●○○*', found {effort!r}")
@@ -149,7 +172,7 @@ def _require_exercise(heading: str, section: list[tuple[str, str]]) -> None:
     calls = [n.func for n in ast.walk(ast.parse(code[-1] if code else "")) if isinstance(n, ast.Call)]
     if not any(isinstance(function, ast.Name) and function.id == "check" for function in calls):
         raise FormatError(f"{heading!r} must end with a code cell that calls check(...)")
-    if not any("# Write your code here." in text for text in code):
+    if not any("# Write your code here." in text for text in code) and not bugs:
         raise FormatError(f"{heading!r} leaves nothing to do: mark its answer with {MARKER!r}")
 
 
@@ -158,15 +181,23 @@ def update(root: Path = ROOT, *, write: bool = True) -> list[str]:
     changed, wanted = [], set()
     for source in sorted((root / "solutions").rglob("*.md")):
         name = source.relative_to(root / "solutions").as_posix()
-        target = root / "exercises" / name
-        wanted.add(target)
-        text = generate(source.read_text("utf-8"), name)
-        if not target.exists() or target.read_text("utf-8") != text:
-            changed.append(f"exercises/{name}")
-            if write:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_text(text, "utf-8")
-    for orphan in sorted(set((root / "exercises").rglob("*.md")) - wanted):
+        text = source.read_text("utf-8")
+        made = {
+            root / "exercises" / name: generate(text, name),
+            root / "course_lib/exercises" / name.replace(".md", ".json"): json.dumps(
+                answers(text), indent=1, ensure_ascii=False
+            )
+            + "\n",
+        }
+        wanted |= set(made)
+        for target, content in made.items():
+            if not target.exists() or target.read_text("utf-8") != content:
+                changed.append(target.relative_to(root).as_posix())
+                if write:
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    target.write_text(content, "utf-8")
+    there = {*(root / "exercises").rglob("*.md"), *(root / "course_lib/exercises").rglob("*.json")}
+    for orphan in sorted(there - wanted):
         changed.append(f"{orphan.relative_to(root).as_posix()} (there is no such solution: removed)")
         if write:
             orphan.unlink()

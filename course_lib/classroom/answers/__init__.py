@@ -1,0 +1,26 @@
+"""Answers to exercises: what differs from the right one, and which usual mistake would explain it.
+
+>>> toy = Exercises("layers/toy")
+>>> @toy.add(cases=[case("two numbers", torch.tensor([1.0, 3.0]))])
+... def my_mean(x):
+...     return x.mean()
+>>> @my_mean.mistake("A mean divides by how many numbers there are.")
+... def summed(x):
+...     return x.sum()
+>>> toy.judge(lambda values: values.sum(), "my_mean").diagnoses
+(Diagnosis(name='summed', hint='A mean divides by how many numbers there are.'),)
+"""
+
+import torch as torch  # for the example above
+
+from course_lib.classroom.answers.exercises import Exercise as Exercise
+from course_lib.classroom.answers.exercises import ExerciseError as ExerciseError
+from course_lib.classroom.answers.exercises import Exercises as Exercises
+from course_lib.classroom.answers.exercises import Verdict as Verdict
+from course_lib.classroom.answers.inputs import awkward_tensors as awkward_tensors
+from course_lib.classroom.answers.inputs import normal as normal
+from course_lib.classroom.answers.outcomes import case as case
+from course_lib.classroom.answers.probes import Diagnosis as Diagnosis
+from course_lib.classroom.answers.rules import at_most_calls as at_most_calls
+from course_lib.classroom.answers.rules import no_tensor_above as no_tensor_above
+from course_lib.classroom.answers.rules import without as without

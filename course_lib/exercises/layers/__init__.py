@@ -1,0 +1,1 @@
+"""The exercises on layers, a file a chapter."""
