@@ -13,14 +13,14 @@
 
 import torch as torch  # for the example above
 
-from course_lib.classroom.answers.exercises import Exercise as Exercise
+from course_lib.classroom.answers.exercise import Exercise as Exercise
+from course_lib.classroom.answers.exercise import Verdict as Verdict
 from course_lib.classroom.answers.exercises import ExerciseError as ExerciseError
 from course_lib.classroom.answers.exercises import Exercises as Exercises
-from course_lib.classroom.answers.exercises import Verdict as Verdict
+from course_lib.classroom.answers.failure import Diagnosis as Diagnosis
 from course_lib.classroom.answers.inputs import awkward_tensors as awkward_tensors
 from course_lib.classroom.answers.inputs import normal as normal
 from course_lib.classroom.answers.outcomes import case as case
-from course_lib.classroom.answers.probes import Diagnosis as Diagnosis
 from course_lib.classroom.answers.rules import at_most_calls as at_most_calls
 from course_lib.classroom.answers.rules import no_tensor_above as no_tensor_above
 from course_lib.classroom.answers.rules import without as without

@@ -96,7 +96,7 @@ def heads_not_split(length, num_heads, num_kv_heads, dim, num_layers, bytes_per_
 
 @wrong("my_cache_bytes", "exception")
 def typing_slip(length, num_heads, num_kv_heads, dim, num_layers, bytes_per_number):
-    return 2 * length * num_kvheads * dim  # noqa: F821
+    return 2 * length * num_kvheads * dim
 
 
 @wrong("my_cache_bytes", "factor")
