@@ -3,7 +3,8 @@
     python tools/lab.py [--copy-only] [options of jupyter lab]
 
 What the learner has written is never overwritten: an exercise that has changed since it was begun is put
-beside the old one as ``<chapter>.new.md``. To begin anew, delete the file and start again.
+beside the old one as ``<chapter>.new.md``. To begin anew, delete the file and start again. Links lead to the
+pages of the built book, which JupyterLab shows. Which checks were passed is kept in the user's cache.
 """
 
 import argparse
@@ -11,12 +12,17 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import sys
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from jupytext_config.labconfig import LabConfig
 
+from course_lib.classroom.answers import progress
+
 ROOT = Path(__file__).resolve().parents[1]
+LINK = re.compile(r"\]\((?!\w+:|[/#])(?P<path>[^)\s#]+)\.md(?P<anchor>#[^)\s]*)?\)")
+BOOK = "book"  # the built site, as seen from learn/
 RECORD = ".delivered.json"  # what each copy looked like when it was made: path -> SHA-256
 
 
@@ -25,7 +31,8 @@ def deliver(exercises: Path, learn: Path) -> list[str]:
     record = _read_record(learn)
     news = []
     for source in sorted(exercises.rglob("*.md")):
-        name, text = source.relative_to(exercises).as_posix(), source.read_bytes()
+        name = source.relative_to(exercises).as_posix()
+        text = linked(source.read_text("utf-8"), name).encode()
         copy = learn / name
         versions = [
             path for path in record if path == name or path.startswith(name.removesuffix("md") + "new")
@@ -46,6 +53,38 @@ def deliver(exercises: Path, learn: Path) -> list[str]:
         record[copy.relative_to(learn).as_posix()] = _digest(text)
     _write(learn / RECORD, json.dumps(record, indent=1, sort_keys=True).encode())
     return news
+
+
+def linked(text: str, name: str) -> str:
+    """The exercise with its links to other pages leading into the built book.
+
+    >>> linked("[the chapter](../../layers/norm.md#how)", "layers/norm.md")
+    '[the chapter](../book/layers/norm.html#how)'
+    """
+    folder = PurePosixPath(name).parent
+
+    def follow(match: re.Match) -> str:
+        page = os.path.normpath(PurePosixPath("exercises") / folder / match["path"])
+        there = os.path.relpath(f"{BOOK}/{page.removeprefix('book/')}", folder)
+        return f"]({there}.html{match['anchor'] or ''})"
+
+    return LINK.sub(follow, text)
+
+
+def show_book(site: Path, learn: Path) -> bool:
+    """Let ``learn/book`` be the built site; False if there is none, or if links to folders are not allowed."""
+    place = learn / BOOK
+    if not (site / "index.html").exists():
+        return False
+    try:
+        if place.is_symlink() and place.resolve() != site.resolve():
+            place.unlink()
+        if not place.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.symlink_to(site.resolve(), target_is_directory=True)
+    except OSError:
+        return False
+    return True
 
 
 def set_defaults(prefix: Path) -> Path:
@@ -106,7 +145,10 @@ def main(arguments: list[str]) -> int:
     options, for_lab = parser.parse_known_args(arguments)
     learn = ROOT / "learn"
     news = deliver(ROOT / "exercises", learn)
-    print("\n".join(news) or "learn/ holds every exercise in its newest version", flush=True)
+    print("\n".join(news) or "learn/ holds every exercise in its newest version")
+    if not show_book(ROOT / "build/html", learn):
+        print("links to the pages work once the book is built: make book")
+    print(f"\nchecks that you have passed:\n{progress.table()}\n", flush=True)
     if options.copy_only:
         return 0
     if importlib.util.find_spec("jupyterlab") is None:

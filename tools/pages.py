@@ -36,7 +36,7 @@ TOOLS = {
             "course_lib.classroom.checks",
             "course_lib.classroom.claims",
             "course_lib.classroom.sliders",
-            "course_lib.classroom.exercises",
+            "course_lib.classroom.answers",
             "course_lib.classroom.source",
             "course_lib.classroom.style",
             "course_lib.classroom.papers",

@@ -110,7 +110,9 @@ def test_a_wrong_example_on_a_page_is_found(tmp_path):
 @pytest.mark.parametrize("page", ["README.md", "book/howto/learners.md", "book/howto/contributors.md"])
 def test_every_command_line_of_a_page_works(page, capsys):
     text = (ROOT / page).read_text("utf-8")
-    commands = re.findall(r"python -m course_lib ((?:list|find|show|papers)\b[^\n`]*?)(?:  .*)?[\n`]", text)
+    commands = re.findall(
+        r"python -m course_lib ((?:list|find|show|papers|progress)\b[^\n`]*?)(?:  .*)?[\n`]", text
+    )
     assert commands
     for command in commands:
         assert main(shlex.split(command)) == 0, command
@@ -142,6 +144,8 @@ def test_the_page_shows_every_file_of_a_chapter():
         "course_lib/experiments/layers/practice/practice_gem.py",
         "course_lib/experiments/layers/practice/__init__.py",
         "solutions/layers/practice.md",
+        "course_lib/exercises/layers/practice.py",
+        "tests/exercises/layers/practice.py",
         "book/layers/practice.md",
         "_toc.yml (add at the end)",
     ]
@@ -157,6 +161,22 @@ def test_what_it_says_to_run_leaves_the_exercise_and_the_result(followed):
     assert '"order"' in (followed / "course_lib/experiments/layers/practice/practice_gem.json").read_text(
         "utf-8"
     )
+
+
+def test_its_answers_get_their_verdicts(followed):
+    said = follow(
+        followed,
+        "-c",
+        "from tests.exercises.layers.practice import corpus\n"
+        "from course_lib.exercises.layers.practice import exercises\n"
+        "exercises.verify()\n"
+        "assert all(exercises.judge(answer, name).right for name, answer in corpus.right_answers)\n"
+        "for name, answer, said in corpus.wrong_answers:\n"
+        "    verdict = exercises.judge(answer, name)\n"
+        "    assert {d.name for d in verdict.diagnoses} & set(said), verdict\n"
+        "print(len(corpus.wrong_answers))",
+    )
+    assert said == "2\n"
 
 
 def test_its_files_have_the_style_of_the_house(followed):

@@ -1,13 +1,14 @@
 """``make lab``: every exercise arrives, and nothing that a learner has written is ever lost."""
 
 import json
+import re
 import subprocess
 import sys
 
 import pytest
 
 from tests.house.tree import ROOT
-from tools.lab import RECORD, command, deliver, set_defaults
+from tools.lab import RECORD, command, deliver, set_defaults, show_book
 
 
 @pytest.fixture
@@ -154,3 +155,28 @@ def test_jupyterlab_knows_the_way_it_is_started(tmp_path):
         command(tmp_path, ["--help"]), capture_output=True, text=True, timeout=300, check=True, cwd=ROOT
     ).stdout
     assert "--notebook-dir=" in help_text
+
+
+def test_links_lead_to_the_built_book_which_stands_beside_the_exercises(tmp_path):
+    site, learn = tmp_path / "build/html", tmp_path / "learn"
+    assert not show_book(site, learn)
+    (site / "layers").mkdir(parents=True)
+    (site / "index.html").write_text("", "utf-8")
+    (site / "layers/norm.html").write_text("the page", "utf-8")
+    exercise = tmp_path / "exercises/layers/norm.md"
+    exercise.parent.mkdir(parents=True)
+    exercise.write_text("[page](../../layers/norm.md#how) [site](https://pytorch.org/a.md)", "utf-8")
+    deliver(tmp_path / "exercises", learn)
+    assert show_book(site, learn)
+    assert show_book(site, learn)  # a second time, too
+    text = (learn / "layers/norm.md").read_text("utf-8")
+    assert text == "[page](../book/layers/norm.html#how) [site](https://pytorch.org/a.md)"
+    assert (learn / "layers/../book/layers/norm.html").read_text("utf-8") == "the page"
+
+
+@pytest.mark.parametrize("source", sorted((ROOT / "exercises").rglob("*.md")), ids=lambda path: path.stem)
+def test_every_link_of_an_exercise_has_its_page(source, tmp_path):
+    deliver(source.parents[1], tmp_path)
+    text = (tmp_path / source.relative_to(source.parents[1])).read_text("utf-8")
+    for target in re.findall(r"\]\((\.\./book/[^)#]+)\.html", text):
+        assert (ROOT / "book" / target.removeprefix("../book/")).with_suffix(".md").exists()

@@ -11,7 +11,7 @@ from course_lib.classroom.answers.failure import Diagnosis, Failure
 # The surest first: what an answer does not depend on is measured, the others fit by their numbers.
 PROBES = (
     *(calls.ignored, results.result_changed, results.count, calls.argument_changed, calls.axes_of_input),
-    *(calls.sight, results.edge, calls.neutral),
+    *(results.edge, calls.sight, calls.neutral),
 )
 
 

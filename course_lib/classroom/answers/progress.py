@@ -2,7 +2,9 @@
 
 import json
 import os
+from contextlib import suppress
 from datetime import date
+from importlib import resources
 from pathlib import Path
 
 from course_lib.cache import cache_folder
@@ -26,6 +28,31 @@ def read() -> dict[str, dict[str, str]]:
     return found if isinstance(found, dict) else {}
 
 
+def of_chapters() -> list[tuple[str, list[str], list[str]]]:
+    """Every chapter that has exercises: its name, the checks that were passed, those that were not yet."""
+    known, found = read(), []
+    for part in sorted(resources.files("course_lib.exercises").iterdir(), key=lambda entry: entry.name):
+        for file in sorted(part.iterdir(), key=lambda entry: entry.name) if part.is_dir() else ():
+            if file.name.endswith(".json"):
+                chapter = f"{part.name}/{file.name.removesuffix('.json')}"
+                names, passed = json.loads(file.read_text("utf-8")), known.get(chapter, {})
+                done = [name for name in names if name in passed]
+                found.append((chapter, done, [name for name in names if name not in passed]))
+    return found
+
+
+def table() -> str:
+    """The progress of all chapters, a line each."""
+    rows = of_chapters()
+    width = max((len(chapter) for chapter, _, _ in rows), default=0)
+    lines = []
+    for chapter, done, left in rows:
+        bar = "●" * len(done) + "○" * len(left)
+        ahead = f"next: {left[0]}" if done and left else "all done" if not left else ""
+        lines.append(f"{chapter:{width}}  {bar}  {len(done)} of {len(done) + len(left)}  {ahead}".rstrip())
+    return "\n".join(lines)
+
+
 def note(chapter: str, name: str) -> None:
     """Keep that a check was passed; without a place to keep it, nothing happens."""
     path, known = progress_file(), read()
@@ -37,5 +64,6 @@ def note(chapter: str, name: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.write_text(json.dumps(known, indent=1, sort_keys=True), "utf-8")
         os.replace(partial, path)  # an interruption leaves the old file or the new one
-    except OSError:
-        partial.unlink(missing_ok=True)  # a read-only home must not stop a check
+    except OSError:  # a home that cannot be written must not stop a check
+        with suppress(OSError):
+            partial.unlink()
