@@ -75,16 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     paper_list.set_defaults(command=_papers)
     paper_list.add_argument("words", nargs="*", help="all of them must occur in title, id, number or year")
     paper_list.add_argument("--chapter", help="only this chapter, such as layers/norm")
-
-    passed = commands.add_parser("progress", help="which checks of the exercises you have passed")
-    passed.set_defaults(command=_progress)
     return parser
-
-
-def _progress(options: argparse.Namespace) -> list[str]:
-    from course_lib.classroom.answers import progress  # torch, which the other commands can do without
-
-    return progress.table().splitlines()
 
 
 def _list(options: argparse.Namespace) -> list[str]:

@@ -72,7 +72,7 @@ def linked(text: str, name: str) -> str:
 
 
 def show_book(site: Path, learn: Path) -> bool:
-    """Let ``learn/book`` be the built site; False if there is none, or if links to folders are not allowed."""
+    """Let ``learn/book`` be the built site; False if there is none, or no link can be made."""
     place = learn / BOOK
     if not (site / "index.html").exists():
         return False

@@ -69,7 +69,9 @@ def test_the_lists_of_the_rooms_name_every_floor():
 
 
 FOLDERS = "layers layers/chain layers/ring models training specimens data measure compare classroom"
-GROUND = {f"course_lib/{f}/__init__.py": "" for f in [".", *FOLDERS.split(), "bench", "experiments"]}
+GROUND = {
+    f"course_lib/{f}/__init__.py": "" for f in [".", *FOLDERS.split(), "bench", "experiments", "exercises"]
+}
 GROUND |= {
     f"course_lib/{name}.py": ""
     for name in ("__main__", "_lazy", "cache", "contexts", "counting", "optional", "registry", "tables")

@@ -110,9 +110,7 @@ def test_a_wrong_example_on_a_page_is_found(tmp_path):
 @pytest.mark.parametrize("page", ["README.md", "book/howto/learners.md", "book/howto/contributors.md"])
 def test_every_command_line_of_a_page_works(page, capsys):
     text = (ROOT / page).read_text("utf-8")
-    commands = re.findall(
-        r"python -m course_lib ((?:list|find|show|papers|progress)\b[^\n`]*?)(?:  .*)?[\n`]", text
-    )
+    commands = re.findall(r"python -m course_lib ((?:list|find|show|papers)\b[^\n`]*?)(?:  .*)?[\n`]", text)
     assert commands
     for command in commands:
         assert main(shlex.split(command)) == 0, command

@@ -36,6 +36,7 @@ class Verdict:
             ``"rule"``.
         text: the finding, several lines.
         diagnoses: the mistakes that would explain it.
+        cause: what the answer raised.
     """
 
     kind: str
@@ -105,7 +106,7 @@ class Exercise:
                 def answer(*args: Any, **kwargs: Any) -> Any:
                     return function(*args, **kwargs, wrong=wrong)
 
-                answer.__name__ = " and ".join(names) or function.__name__
+                answer.__name__ = " and ".join(names) or "the copy"
                 return answer
 
             for name, hint in hints.items():

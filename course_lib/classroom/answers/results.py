@@ -87,6 +87,7 @@ def _everywhere(failures: Sequence[Failure], change: Callable[[Tensor], Tensor |
 
 
 def result_changed(failures: Sequence[Failure], called: dict[str, str]) -> Iterator[Diagnosis]:
+    """What came is the right result, changed: negated, squared, transposed, reversed, a constant factor..."""
     changes: list[tuple[str, str, Callable[[Tensor], Tensor | None]]] = [
         ("sign", "Your result has the opposite sign.", lambda e: -e),
         ("squared", "Your result is the square of the right one.", lambda e: e * e),
