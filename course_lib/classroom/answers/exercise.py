@@ -16,6 +16,7 @@ from course_lib.classroom.answers.outcomes import (
     Outcome,
     Tolerance,
     beside,
+    call,
     is_single,
 )
 from course_lib.classroom.answers.probes import explain
@@ -204,7 +205,7 @@ class Exercise:
                     with watched() as usage:
                         return answer(*args, **kwargs)
 
-                trial.seen(own)(*given.args, **given.kwargs)
+                call(trial.seen(own), given, tracked=False)
                 broken = rule.broken(usage, *given.args, **given.kwargs) if usage else ""
                 if broken:
                     text = f"The values are right, but {broken}."
@@ -303,7 +304,7 @@ class Exercise:
         if self.accepts:
             return
         for function in self.copies:
-            if not (verdict := self.judge(function)).right:
+            if (verdict := self.judge(function)).kind not in ("right", "rule"):
                 raise ValueError(
                     f"{self.name}: {function.__name__} without a mistake is not right: {verdict.text}"
                 )
