@@ -129,6 +129,12 @@ class TestRight:
         exercise = single(lambda p: p[0] + p[1], (Pair(torch.ones(2), 1),))
         assert exercise.judge(lambda p: p.first + p.second).right
 
+    def test_complex_results_have_gradients_conjugated_or_not(self):
+        z = torch.view_as_complex(normal(3, 2))
+        exercise = single(lambda z: z.conj() * 2, (z,))
+        assert exercise.judge(lambda z: (z + z).conj()).right
+        assert exercise.judge(lambda z: 2 * z).kind == "value"
+
     def test_modules_and_nested_tensors_are_inputs_too(self):
         def fold(layer, parts):
             return layer(parts["x"][0]) * parts["scale"]

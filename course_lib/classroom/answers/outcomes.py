@@ -264,7 +264,7 @@ def _backward(outcome: Outcome, leaves: dict[str, Tensor], like: Outcome | None)
     total, parts = torch.zeros((), dtype=torch.float64), 0
     for i, (tensor, ask) in enumerate(zip(tensors, asked, strict=False)):
         if ask and tensor.requires_grad:
-            real = torch.view_as_real(tensor) if tensor.is_complex() else tensor
+            real = torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
             weights = torch.randn(real.shape, generator=torch.Generator().manual_seed(i), dtype=torch.float64)
             total, parts = total + (real * weights).sum(), parts + 1
     if parts:

@@ -486,7 +486,7 @@ def transformed(spectrum, s):
     return torch.fft.fft2(y)
 
 
-@wrong("my_spectrum_after", "multiplied", "factor of the input", "factor")
+@wrong("my_spectrum_after", "how s enters")
 def scaled_once(spectrum, s):
     return repeated(spectrum, s) * s
 
