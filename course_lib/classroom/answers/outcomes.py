@@ -271,6 +271,8 @@ def _backward(outcome: Outcome, leaves: dict[str, Tensor], like: Outcome | None)
         gradients = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
         pairs = zip(leaves.items(), gradients, strict=True)
         outcome.gradients = {n: torch.zeros_like(leaf) if g is None else g for (n, leaf), g in pairs}
+    elif like is not None and like.gradients:  # a known mistake without any gradient is not one with another
+        outcome.gradients = {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}
 
 
 def _compare_errors(expected: Exception | None, got: Exception | None) -> Difference | None:
