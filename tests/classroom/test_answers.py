@@ -384,6 +384,30 @@ class TestExerciseItself:
         with pytest.raises(ValueError, match="my_answer knows no mistake"):
             single(lambda x: x + 0, (normal(3),)).verify()
 
+    def test_a_copy_marked_twice_makes_the_mistakes_of_each_mark(self):
+        def copy(x, wrong):
+            return (
+                x.sin() * (2 if wrong.doubled else 1)
+                + (1 if wrong.shifted else 0)
+                + (x if wrong.added else 0)
+            )
+
+        exercise = single(lambda x: x.sin(), (normal(3),))
+        for hints in ({"doubled": "Twice.", "shifted": "By one."}, {"added": "Too much."}):
+            exercise.mistakes(**hints)(copy)
+        exercise.verify()
+        assert names(exercise.judge(lambda x: 2 * x.sin() + 1)) == ["doubled", "shifted"]
+        assert list(exercise.pairs) == ["doubled and shifted"]
+
+    def test_a_mistake_without_a_gradient_is_not_one_with_another(self):
+        exercise = single(lambda x, y: x * y.detach(), (normal(3), normal(3, seed=1)))
+        exercise.mistakes(
+            cut="Nothing learns.",
+            open="Both learn.",
+        )(lambda x, y, wrong: x.detach() * y.detach() if wrong.cut else x * (y if wrong.open else y.detach()))
+        exercise.verify()
+        assert names(exercise.judge(lambda x, y: x * y)) == ["open"]
+
     def test_a_copy_that_is_wrong_without_being_asked_is_found(self):
         exercise = single(lambda x: x + 0, (normal(3),))
         exercise.mistakes(doubled="Twice.")(lambda x, wrong: x * 2 if wrong.doubled else x + 1)

@@ -5,7 +5,6 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
-from types import SimpleNamespace
 from typing import Any
 
 from course_lib.classroom.answers.failure import Diagnosis, Failure
@@ -51,6 +50,20 @@ class Verdict:
         return self.kind == "right"
 
 
+class Asked:
+    """Which mistakes a copy of the right answer is to make: every other name is false.
+
+    >>> Asked(("unbiased",)).unbiased, Asked(("unbiased",)).transposed
+    (True, False)
+    """
+
+    def __init__(self, names: Sequence[str]):
+        self._names = frozenset(names)
+
+    def __getattr__(self, name: str) -> bool:
+        return name in self._names
+
+
 @dataclass
 class Exercise:
     """One function that learners write; made by :meth:`Exercises.add` or :meth:`Exercises.accept`."""
@@ -93,6 +106,8 @@ class Exercise:
         The copy has one more argument, ``wrong``: where ``wrong.unbiased`` is true, it makes the mistake
         ``unbiased``.
 
+        One copy may be marked twice: two at a time are then of one mark, which keeps their number small.
+
         Args:
             hints: what to tell a learner, by the names of the mistakes.
 
@@ -102,7 +117,7 @@ class Exercise:
 
         def mark(function: Callable) -> Callable:
             def making(*names: str) -> Callable:
-                wrong = SimpleNamespace(**{name: name in names for name in hints})
+                wrong = Asked(names)
 
                 def answer(*args: Any, **kwargs: Any) -> Any:
                     return function(*args, **kwargs, wrong=wrong)
