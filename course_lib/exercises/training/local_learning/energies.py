@@ -59,6 +59,8 @@ def my_probabilities(states, weight, visible_bias, hidden_bias):
     all_hidden_on="Your hidden units are all on. The sum over both values of each gives a 1 + in front of the exponential.",
     expected_energy="You put the mean of h into the energy. The hidden units are summed out: ln(1 + e^x) for each.",
     sum_inside="The sum over the hidden units stands outside of the logarithm.",
+)
+@my_probabilities.mistakes(
     mean_of_hidden="The terms of the hidden units are added up, not averaged.",
     log_probabilities="These are the logarithms of the probabilities.",
     exponents_only="This is F itself: the probability is e to the minus F, divided by the sum over all vectors.",
@@ -243,13 +245,15 @@ def my_team_losses(every, theta):
     not_cut="A loss trains the other layers, too: gamma must be cut off, which my_ff_loss does for you.",
     nothing_pulls="The values are right, but no gradient comes to the layer's own goodness: it cancels, is cut, or leaves torch.",
     only_below="You count the layers below only. That is another variant; here all others count.",
-    only_above="You count the layers above only; here all others count.",
     mean_of_others="Add the goodness of the other layers up; you took their mean.",
     strangers="The others are missing: your layers are strangers to each other.",
     halves_exchanged="The first half is the good one: your layers learn to be loud for wrong labels.",
-    every_other_sample="Good and bad do not take turns: the first half of the batch is good, the second is bad.",
     halved="The loss of a layer is the good half's plus the bad half's, not their mean.",
     good_gamma_for_both="The bad half needs what the others say about the bad half; you took the good one's.",
+)
+@my_team_losses.mistakes(
+    only_above="You count the layers above only; here all others count.",
+    every_other_sample="Good and bad do not take turns: the first half of the batch is good, the second is bad.",
     gammas_exchanged="The good half of a layer needs the good half of the others; yours are crossed.",
     no_halves="Both your losses look at the whole batch. Only the first half is good, only the second is bad.",
     good_only="The bad half is missing.",

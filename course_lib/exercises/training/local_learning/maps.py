@@ -66,17 +66,19 @@ def my_som_update(weights, positions, x, lr, sigma):
     grows_with_distance="Your shares grow with the distance to the winner: what about the sign in the exponent?",
     only_the_winner="Only the winner has moved. Its neighbours on the grid go along, by smaller shares.",
     largest_product="The largest inner product wins in your map. Long vectors have it without being near.",
+    no_step="Your result does not depend on the step lr; every share has it as a factor.",
+    shift_only="This is how far the units move. Return where they are afterwards.",
+)
+@my_som_update.mistakes(
     city_block="The unit with the smallest sum of absolute differences wins in your map: that is not the Euclidean distance.",
     largest_entry="You compare the largest absolute difference of an entry: that is not the Euclidean distance.",
     farthest_wins="The farthest unit wins in your map; it should be the nearest.",
     moves_away="Your units move away from the input: their way is x minus w.",
-    no_step="Your result does not depend on the step lr; every share has it as a factor.",
     winner_left_out="The winner itself moves too, by the full step: its distance to itself is 0.",
     shares_add_up="Your shares add up to the step (a softmax?). Each unit has its own share, whatever the others do.",
     mean_on_grid="The squared distance on the grid is a sum over the two axes; yours is their mean.",
     step_in_exponent="The step lr stands in front of the exponential, not in the exponent.",
     density="You divide by the area under the bell. In the formula the winner goes the full step.",
-    shift_only="This is how far the units move. Return where they are afterwards.",
 )
 def _(weights, positions, x, lr, sigma, *, wrong):
     gap = weights - x
@@ -146,14 +148,16 @@ def my_auxiliary_layers(l, num_layers, depth):
     cuts_off="You cut off what stands behind the point (int, //); the numbers are rounded to the nearest.",
     rounds_up="You round up; the numbers are rounded to the nearest.",
     half_up="Your halves all go up. Python's round takes a half to the even neighbour.",
-    rounded_early="You round the distance between two copies, and then take it several times. Round at the very end.",
     repeats="Near the end a layer comes twice: what if no more than d layers follow?",
     next_layers="These are simply the next layers. The judge should reach the end of the network.",
     from_zero="i runs from 1 to d: the layer itself is no judge, and the last layer always is.",
     itself_too="The layer itself is in your list; it is judged by those that come after it.",
-    itself_when_few="Where few layers follow, your list begins with the layer itself.",
     own_place_forgotten="You count from the beginning of the network. The copies lie behind layer l.",
     one_too_far="Your last copy does not exist: L layers have the numbers 0 to L - 1.",
+)
+@my_auxiliary_layers.mistakes(
+    rounded_early="You round the distance between two copies, and then take it several times. Round at the very end.",
+    itself_when_few="Where few layers follow, your list begins with the layer itself.",
     one_short="One copy is missing at the end: i = d belongs to it.",
     last_missing_when_few="Where few layers follow, the last one is missing in your list.",
     no_round="Numbers of layers are whole: round them.",
@@ -213,16 +217,18 @@ def my_pyramid_depth(l, num_modules, depth, tau):
 
 @my_pyramid_depth.mistakes(
     cuts_off="You cut off what stands behind the point; the number is rounded to the nearest.",
-    rounds_up="You round up; the number is rounded to the nearest.",
     half_up="Your halves all go up. Python's round takes a half to the even neighbour.",
     no_round="A number of copies is whole: round it.",
     last_term_missing="With f = 1 one copy should be left, not none: a term is missing.",
     by_all_modules="The last l is M - 2, and there f should have reached tau: look at the denominator.",
     by_one_less="The last module has no judge: count again what stands below the fraction.",
     falls_all_the_way="Your number falls all the way to one, whatever tau is.",
-    rises="Your number rises from one to d. The first layers need most of the future.",
     counts_from_one="The modules are numbered from 0: at l = 0 nothing has fallen yet.",
     precedence="Mind the brackets: M - 2 stands below the fraction as a whole.",
+)
+@my_pyramid_depth.mistakes(
+    rounds_up="You round up; the number is rounded to the nearest.",
+    rises="Your number rises from one to d. The first layers need most of the future.",
     no_brackets="Mind the brackets: M - 2 stands below the fraction as a whole, and f is one number.",
     tau_for_f="The last term is f, not tau.",
     at_least_one="You keep one copy by force (max). With f = 1 the formula itself should leave one: a term is missing.",

@@ -1,5 +1,7 @@
 """The coefficients of NoProp, a local step to mend, and leaving a network early."""
 
+from functools import cache
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -33,18 +35,20 @@ def my_noprop_coefficients(alpha_bar):
 
 @my_noprop_coefficients.mistakes(
     still_divided="Your a and b are still divided by c: that is what the right sides are.",
-    multiplied_once_more="You divide the right sides by c; a is c times the right side.",
     precision="You have 1 / c, the precision, in the place of c, the variance.",
-    precision_returned="The third result is the precision 1 / c, not the variance.",
     bar_for_ratio="You took alpha-bar for alpha: alpha is the ratio of two neighbours.",
-    difference_for_ratio="alpha is the ratio of two neighbours; you took their difference.",
-    roots_below="Below the fractions of a and b there is no root.",
     ratio_upside_down="Your alpha is above 1: the smaller of two neighbours stands above.",
     noisier_level="Your right sides have the level before the step; they ask for the one after it, alpha-bar t.",
     root_of_c="c is a variance; you returned its root. The step takes the root itself.",
     exchanged="a, the weight of the guess, and b, that of the input, are the wrong way round.",
     no_root_in_a="The root of alpha-bar is missing in a.",
     no_root_in_b="The root of alpha is missing in b.",
+)
+@my_noprop_coefficients.mistakes(
+    multiplied_once_more="You divide the right sides by c; a is c times the right side.",
+    precision_returned="The third result is the precision 1 / c, not the variance.",
+    difference_for_ratio="alpha is the ratio of two neighbours; you took their difference.",
+    roots_below="Below the fractions of a and b there is no root.",
     variances_added="You add variances. Here precisions add, because two pieces of knowledge come together.",
     alpha_forgotten="The second precision has alpha above its fraction, and not 1.",
     first_only="The second precision is missing: what is known from the noisier level counts, too.",
@@ -73,49 +77,52 @@ class CrossedBackwardError(RuntimeError):
 
 def _network(depth):
     torch.manual_seed(depth)
-    layers = [nn.Sequential(nn.Linear(6, 6), nn.Tanh()) for _ in range(depth)]
-    return layers, [nn.Linear(6, 3) for _ in range(depth)]
+    layers = [nn.Sequential(nn.Linear(6, 6), nn.Tanh()).double() for _ in range(depth)]
+    return layers, [nn.Linear(6, 3).double() for _ in range(depth)]
 
 
 def _stepped(step, depth):
-    """What a step leaves behind in a network of this depth, and how its memory grows with the depth."""
-
-    def tried(depth):
-        layers, heads = _network(depth)
-        modules = nn.ModuleList([*layers, *heads])
-        before = [p.detach().clone() for p in modules.parameters()]
-        x, y, results = torch.randn(16, 6), torch.arange(16) % 3, []
-        try:
-            peak = saved_bytes(lambda: results.append(step(layers, heads, x, y)))
-        except RuntimeError as error:
-            if "second time" not in str(error):
-                raise
-            text = "backward came to a graph that an earlier layer's backward has used up"
-            raise CrossedBackwardError(text).with_traceback(error.__traceback__) from None
-        moved = any(not torch.equal(old, p) for old, p in zip(before, modules.parameters(), strict=True))
-        gradients = {
-            name: [torch.zeros_like(p) if p.grad is None else p.grad for m in part for p in m.parameters()]
-            for name, part in (("layers", layers), ("heads", heads))
-        }
-        return results[0], gradients, moved, peak
-
-    losses, gradients, moved, peak = tried(depth)
-    growth = peak / tried(1)[-1]
+    """What a step leaves behind in a network of this depth, and whether its memory has grown with the depth."""
+    layers, heads = _network(depth)
+    modules = nn.ModuleList([*layers, *heads])
+    before = [p.detach().clone() for p in modules.parameters()]
+    x, y, results = torch.randn(16, 6).double(), torch.arange(16) % 3, []
+    try:
+        peak = saved_bytes(lambda: results.append(step(layers, heads, x, y)))
+    except RuntimeError as error:
+        if "second time" not in str(error):
+            raise
+        text = "backward came to a graph that an earlier layer's backward has used up"
+        raise CrossedBackwardError(text).with_traceback(error.__traceback__) from None
+    moved = any(not torch.equal(old, p) for old, p in zip(before, modules.parameters(), strict=True))
+    gradients = {
+        name: [torch.zeros_like(p) if p.grad is None else p.grad for m in part for p in m.parameters()]
+        for name, part in (("layers", layers), ("heads", heads))
+    }
     return {
-        "losses": [float(loss) for loss in losses],
+        "losses": [float(loss) for loss in results[0]],
         "gradients of the heads": gradients["heads"],
         "gradients of the layers": gradients["layers"],
         "did the step itself move a weight?": moved,
-        "stored for backward at the peak": "one layer" if growth < 1.05 else "more than one layer",
+        "stored for backward at the peak": "one layer"
+        if peak < 1.2 * _one_layer()
+        else "more than one layer",
     }
+
+
+@cache
+def _one_layer():
+    (layer,), (head,) = _network(1)
+    x, y = torch.randn(16, 6).double(), torch.arange(16) % 3
+    return saved_bytes(lambda: F.cross_entropy(head(layer(x)), y).backward())
 
 
 @exercises.add(
     cases=[
         case("one layer", depth=1),
         case("two layers", depth=2),
-        case("four layers", depth=4),
-        case("nine layers: no more memory than one", depth=9),
+        case("three layers", depth=3),
+        case("six layers: no more memory than one", depth=6),
     ],
     run=_stepped,
     hints=(
@@ -142,8 +149,7 @@ def my_local_step(layers, heads, x, y):
     same_input="Every layer gets the network's input; what a layer gives is handed on to the next.",
     gradients_divided="The gradients are those of the mean of the losses. Each loss counts in full.",
     head_cut="Your heads learn nothing: the way from the loss ends before them.",
-    forward_only="Nothing learns: no backward is called, or none comes to the parameters.",
-    gradients_cleared="The gradients are cleared after they came: leave them for the optimiser.",
+    forward_only="Nothing learns: no backward is called, or the gradients are cleared after it.",
     summed_over_batch="Your losses are sums over the batch; F.cross_entropy takes the mean.",
 )
 def _(layers, heads, x, y, *, wrong):
@@ -159,9 +165,9 @@ def _(layers, heads, x, y, *, wrong):
         losses.append(loss)
         if not (waits or wrong.last_loss_only or wrong.forward_only):
             (loss / len(layers) if wrong.gradients_divided else loss).backward()
+        if not (waits or wrong.last_loss_only):
             losses[-1] = loss.detach()
-        if wrong.gradients_cleared:
-            layer.zero_grad(), head.zero_grad()
+        del loss, logits  # they would keep a graph alive that no backward has used up
         if wrong.weights_moved:
             with torch.no_grad():
                 for p in [*layer.parameters(), *head.parameters()]:
@@ -223,13 +229,18 @@ def my_early_exit(logits, confidence):
     from_zero="The layers used are counted from 1: who leaves at the first one has used one.",
     logits_compared="You compare the logits with the confidence; it is a probability: softmax.",
     answer_of_the_last="Your answers are the last layer's. The answer is that of the layer at which a sample leaves.",
-    answer_of_the_first="Your answers are the first layer's. The answer is that of the layer at which a sample leaves.",
-    surest_answer="Your answers are those of the surest layer. The answer is that of the layer at which a sample leaves.",
     leaves_late="A sample leaves at the FIRST layer that is sure; yours at the last one.",
     all_together="The whole batch leaves together in your answer, when all are sure. Every sample leaves for itself.",
     any_leaves="The whole batch leaves with the first that is sure. Every sample leaves for itself.",
     undecided_first="Who is never sure leaves at the last layer; yours leave at the first (argmax of nothing but False is 0).",
     undecided_zero="Who is never sure leaves at the last layer, with its answer; yours never leave.",
+    strictly_more="A probability of exactly `confidence` is enough: at least, not more than.",
+    over_the_batch="Your softmax runs over the batch; the probabilities of one sample's classes add up to one.",
+    parts_exchanged="First the classes, then the layers used.",
+)
+@my_early_exit.mistakes(
+    answer_of_the_first="Your answers are the first layer's. The answer is that of the layer at which a sample leaves.",
+    surest_answer="Your answers are those of the surest layer. The answer is that of the layer at which a sample leaves.",
     always_last="All of your samples leave at the last layer: who has left must not be asked again.",
     by_sigmoid="A sigmoid looks at each class for itself; the classes compete: softmax.",
     layers_averaged="You average the layers up to here. Each layer is asked for itself.",
@@ -237,11 +248,8 @@ def my_early_exit(logits, confidence):
     one_too_many="Who is never sure has used all layers, and not one more.",
     used_overwritten="The answers are right, but later layers write over the number of layers used.",
     undecided_surest="Who is never sure leaves at the last layer, not at the surest.",
-    strictly_more="A probability of exactly `confidence` is enough: at least, not more than.",
     surest_layer="You take the layer that is surest. A sample leaves at the first one that is sure enough.",
-    over_the_batch="Your softmax runs over the batch; the probabilities of one sample's classes add up to one.",
     over_the_layers="Your softmax runs over the layers; the probabilities of one layer's classes add up to one.",
-    parts_exchanged="First the classes, then the layers used.",
     sure_of_class_zero="You look at the probability of one class; the largest one decides.",
 )
 def _(logits, confidence, *, wrong):
