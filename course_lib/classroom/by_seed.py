@@ -6,6 +6,7 @@ from course_lib.optional import needs
 
 with needs("book"):
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import MaxNLocator
 
 from course_lib.classroom.picture import figure
 from course_lib.classroom.style import BLUE, GREY, VERMILLION
@@ -55,6 +56,8 @@ def dots(
             ax.axvline(place, color=GREY, linestyle=":", linewidth=1.5)
             ax.text(place, -0.75, words, fontsize=9, ha="center", va="bottom")
         ax.set(xlabel=xlabel, ylim=(len(arms) - 0.5, -0.7), xscale="log" if log else "linear")
+        if len(panels) > 1 and not log:  # labels at the ends of neighbours would touch
+            ax.xaxis.set_major_locator(MaxNLocator(10 // len(panels), prune="both"))
         ax.grid(axis="y")
         ax.tick_params(axis="y", length=0)
     axes[0, 0].set_yticks(range(len(arms)), list(arms.values()))

@@ -34,6 +34,14 @@ def test_every_seed_is_a_dot_and_every_mean_a_stroke(drawn):
     assert "counted: 0.5" in drawn["alt"]
 
 
+def test_labels_of_neighbouring_panels_do_not_touch(drawn):
+    dots(RESULT, {"": "loss", "_time": "seconds"}, ARMS)
+    drawn["fig"].canvas.draw()
+    left, right = (ax.xaxis.get_majorticklabels() for ax in drawn["fig"].axes)
+    boxes = [label.get_window_extent() for label in (left[-1], right[0])]
+    assert boxes[0].x1 < boxes[1].x0
+
+
 def test_one_panel_needs_words_only(drawn):
     dots(RESULT, "loss", ARMS, caption="below")
     assert [ax.get_xlabel() for ax in drawn["fig"].axes] == ["loss"]
