@@ -219,6 +219,45 @@ class Drawing:
                 shift = (10 + 3.7 * len(label), 4) if steep else (0, 18 if bend < 0 else -9)
                 self._text(middle[0] + shift[0], middle[1] + shift[1], label, size=12)
 
+    def numbers(
+        self,
+        values: Any,
+        *,
+        at: tuple[float, float],
+        places: int | None = None,
+        mark: Iterable[tuple[int, int]] | Mapping[tuple[int, int], str] | str = (),
+        cell: float = 30,
+        **options: Any,
+    ) -> Node:
+        """A tensor with its numbers written in; its shape is theirs.
+
+        Args:
+            values: rows of numbers or words, or a torch tensor; one row alone is a row.
+            at: place of its centre.
+            places: digits after the point; as the numbers are written unless given.
+            mark: as in :meth:`tensor`; or ``"nonzero"``, for every entry that is not 0.
+            cell: side of a cell in pixels.
+            options: what else :meth:`tensor` takes: label, role, below.
+        """
+        rows = values.tolist() if hasattr(values, "tolist") else list(values)
+        rows = rows if isinstance(rows[0], list | tuple) else [rows]
+        if mark == "nonzero":
+            mark = {(i, j) for i, row in enumerate(rows) for j, value in enumerate(row) if value}
+        written = [[_written(value, places) for value in row] for row in rows]
+        shape = len(rows), len(rows[0])
+        return self.tensor(shape, at=at, values=written, mark=mark, cell=cell, **options)
+
+    def chain(self, *nodes: Node, labels: Sequence[str] = ()) -> None:
+        """Arrows from each node to the next.
+
+        Args:
+            nodes: in order.
+            labels: what happens on the first arrows.
+        """
+        words = [*labels, *[""] * len(nodes)]
+        for start, end, label in zip(nodes, nodes[1:], words, strict=False):
+            self.arrow(start, end, label=label)
+
     def frame(self, *nodes: Node, label: str = "") -> Node:
         """A dashed frame around nodes that belong together, with a name above it."""
         left = min(n.x - n.width / 2 for n in nodes) - 16
@@ -302,3 +341,9 @@ def _known(*roles: str) -> None:
     for role in roles:
         if role not in ROLES:
             raise ValueError(f"role={role!r} is none of {', '.join(ROLES)}")
+
+
+def _written(value: Any, places: int | None) -> str:
+    """A number with a minus sign that is one; words as they are."""
+    text = str(value) if places is None or isinstance(value, str) else f"{value:.{places}f}"
+    return text if isinstance(value, str) else text.replace("-", "−")

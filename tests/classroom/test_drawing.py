@@ -4,6 +4,7 @@ import re
 import xml.etree.ElementTree as ET
 
 import pytest
+import torch
 
 from course_lib.classroom.drawing import CELL, COLUMN, ROLES, ROW, Drawing, drawing
 from course_lib.classroom.predict import predict
@@ -33,6 +34,30 @@ def test_numbers_are_written_into_cells_that_hold_them():
     node = made.tensor((1, 2), at=(0, 0), values=[[1, -0.25]])
     assert [text.text for text in parts(made, "text")] == ["1", "-0.25"]
     assert node.width == 2 * (8 + 7.5 * 5)
+
+
+def test_numbers_take_their_shape_from_the_values_and_have_a_true_minus_sign():
+    made = Drawing("numbers")
+    row = made.numbers([1, -2, "a-b"], at=(0, 0), cell=40)
+    grid = made.numbers(torch.tensor([[0.0, -1.25], [3.5, 0.0]]), at=(2, 0), places=1, mark="nonzero")
+    assert (row.width, row.height) == (120, 40)
+    assert grid.width == grid.height
+    words = [text.text for text in parts(made, "text")]
+    assert words == ["1", "−2", "a-b", "0.0", "−1.2", "3.5", "0.0"]
+    strengths = [float(cell.get("fill-opacity")) for cell in parts(made, "rect")]
+    assert strengths == [0.2] * 3 + [0.2, 0.75, 0.75, 0.2]
+
+
+def test_a_chain_is_an_arrow_between_neighbours():
+    made, same = Drawing("a chain"), Drawing("a chain")
+    for drawn in (made, same):
+        nodes = [drawn.box(name, at=(i, 0)) for i, name in enumerate("abc")]
+        if drawn is made:
+            drawn.chain(*nodes, labels=["first"])
+        else:
+            drawn.arrow(nodes[0], nodes[1], label="first")
+            drawn.arrow(nodes[1], nodes[2])
+    assert made.svg() == same.svg()
 
 
 @pytest.mark.parametrize("bend", [0.0, 60.0, -60.0])
