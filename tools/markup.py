@@ -1,0 +1,49 @@
+"""What the theme and Sphinx write that a screen reader cannot use, mended in the text of a page.
+
+``mended`` is a filter of the template ``layout.html``: pages are written once, as they shall be.
+"""
+
+import re
+from collections import Counter
+
+__all__ = ["mended"]
+
+# The arrow that folds a part of the side bar has no words: it gets those of the link before it.
+_FOLD = re.compile(
+    r'(<a class="[^"]*reference internal" href="[^"]*">\s*([^<]+?)\s*</a>\s*<details[^>]*>)\s*<summary>'
+)
+# What opens a folded cell says so in words; a label that says something else hides them.
+_CELL = re.compile(r'<summary aria-label="Toggle hidden content">')
+_SEARCH = re.compile(r'(<button class="btn search-button-field[^>]*?) aria-label="[^"]*"')
+# Sphinx writes long signatures as lists of definitions that define nothing.
+_SIGNATURE = re.compile(r"(<dt class=\"sig[^>]*>(?:(?!</dt>).)*?)<dl>\s*((?:(?!</dt>).)*?)</dl>", re.DOTALL)
+_LABELLED = re.compile(r'(<div class="course-table" role="region" aria-label=")([^"]*)"')
+
+
+def mended(text: str) -> str:
+    """The same page with a name for everything that can be operated.
+
+    >>> mended('<a class="reference internal" href="x.html">Layers</a><details><summary>')
+    '<a class="reference internal" href="x.html">Layers</a><details><summary aria-label="below Layers">'
+    """
+    text = _FOLD.sub(r'\1<summary aria-label="below \2">', text)
+    text = _CELL.sub("<summary>", text)
+    text = _SEARCH.sub(r"\1", text)
+    text = _SIGNATURE.sub(_signature, text)
+    text = text.replace(
+        '<div id="pst-primary-sidebar" class="',
+        '<div id="pst-primary-sidebar" role="navigation" aria-label="Site" class="',
+    )
+    seen: Counter[str] = Counter()
+
+    def numbered(found: re.Match) -> str:
+        seen[found[2]] += 1
+        again = f" ({seen[found[2]]})" if seen[found[2]] > 1 else ""
+        return f'{found[1]}{found[2]}{again}"'
+
+    return _LABELLED.sub(numbered, text)
+
+
+def _signature(found: re.Match) -> str:
+    lines = found[2].replace("<dd>", '<span class="sig-line">').replace("</dd>", "</span>")
+    return f"{found[1]}{lines}"
