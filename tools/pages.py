@@ -55,6 +55,19 @@ TOOLS = {
     ),
 }
 
+# Descriptions of the pages that have no question of their own.
+_FIXED = {
+    "papers": "Every paper of the course: is it built, what does it claim, and was that seen when it was tried.",
+    "catalogue": "All layers and methods of the course, ordinary PyTorch modules and functions, in one list.",
+    "claims": "Every claim that was tried, with the number that was measured, the seeds and the verdict.",
+    "notation": "The letters of shapes and formulas, and the names of arguments, each with one meaning.",
+    "bench": "How fast the layers of the course are beside their peers, measured on one machine.",
+    "which_layer": "Layers side by side: what they cost and what they brought, to be filtered and sorted.",
+    "start/first_steps": "From a tensor to a trained network in fewer than fifty lines: a layer, a contract, a loop, a claim.",
+    "howto/learners": "Three ways to use the course: read the pages, do the exercises, import the library.",
+    "howto/contributors": "How a chapter is added: its five files, the rules that they keep, the commands.",
+}
+
 
 def generate(contents: Contents) -> dict[str, str]:
     """Path of each generated file, relative to the site's source, and its text."""
@@ -212,6 +225,13 @@ def descriptions(contents: Contents) -> dict[str, str]:
             found[name] = yaml.safe_load(text.split("\n---", 1)[0]).get("description", "")
         if name in contents.finished:
             found[name] = found.get(name) or contents.finished[name].question
+        folder, _, chapter = name.partition("/")
+        if folder in ("exercises", "solutions") and chapter in contents.finished:
+            found[name] = f"{folder.title()} of the chapter {contents.finished[chapter].title}."
+    for chapter in _chapters_with_code(contents):
+        title = registry.chapters()[chapter].title
+        found[f"catalogue/{chapter}"] = f"{title}: every layer and function, with signature, formula, example."
+    found |= {name: text for name, text in _FIXED.items() if name in contents.pages}
     for paper in contents.built:
         claim = papers.headline(contents, paper)
         tried = f"{claim.verdict}: {claim.data['text']}" if claim else "built and taught"

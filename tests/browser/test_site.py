@@ -96,7 +96,8 @@ NAMELESS_IMAGES = """() => [...document.images]
   .filter(i => !i.hasAttribute("alt") || (i.closest("article") && !i.alt.trim()))
   .map(i => i.src.slice(0, 80))
   .concat([...document.querySelectorAll("article :is(.course-figure, .course-drawing) svg")]
-    .filter(i => i.getAttribute("role") !== "img" || !i.getAttribute("aria-label").trim())
+    .filter(i => i.getAttribute("role") !== (i.querySelector("a") ? "group" : "img")
+      || !i.getAttribute("aria-label").trim())
     .map(i => i.outerHTML.slice(0, 80)))"""
 
 FRAMES = """figure => [...figure.querySelectorAll(".course-frame svg")]
