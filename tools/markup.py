@@ -1,4 +1,5 @@
-"""What the theme and Sphinx write that a screen reader cannot use, mended in the text of a page.
+"""What the theme and Sphinx write that a reader cannot use, mended in the text of a page: things that can be
+operated get names, and the side bar folds its parts.
 
 ``mended`` is a filter of the template ``layout.html``: pages are written once, as they shall be.
 """
@@ -17,6 +18,14 @@ _CELL = re.compile(r'<summary aria-label="Toggle hidden content">')
 _SEARCH = re.compile(r'(<button class="btn search-button-field[^>]*?) aria-label="[^"]*"')
 # Sphinx writes long signatures as lists of definitions that define nothing.
 _SIGNATURE = re.compile(r"(<dt class=\"sig[^>]*>(?:(?!</dt>).)*?)<dl>\s*((?:(?!</dt>).)*?)</dl>", re.DOTALL)
+_SIDE_BAR = re.compile(
+    r'(?P<before><nav class="bd-links bd-docs-nav".*?)(?P<parts><p aria-level="2" class="caption".*?)'
+    r"(?P<after></div>\s*</nav>)",
+    re.DOTALL,
+)
+_PART = re.compile(r'<p aria-level="2" class="caption"[^>]*>(.*?)</p>\s*(.*)', re.DOTALL)
+# These parts of the table of contents are no chapters; the first two stand on top.
+OPEN = ("Start here", "Look things up", "Take part")
 _LABELLED = re.compile(r'(<div class="course-table" role="region" aria-label=")([^"]*)"')
 
 
@@ -30,6 +39,7 @@ def mended(text: str) -> str:
     text = _CELL.sub("<summary>", text)
     text = _SEARCH.sub(r"\1", text)
     text = _SIGNATURE.sub(_signature, text)
+    text = _SIDE_BAR.sub(_side_bar, text)
     text = text.replace(
         '<div id="pst-primary-sidebar" class="',
         '<div id="pst-primary-sidebar" role="navigation" aria-label="Site" class="',
@@ -47,3 +57,25 @@ def mended(text: str) -> str:
 def _signature(found: re.Match) -> str:
     lines = found[2].replace("<dd>", '<span class="sig-line">').replace("</dd>", "</span>")
     return f"{found[1]}{lines}"
+
+
+def _side_bar(found: re.Match) -> str:
+    """Every part of the course folds, and is open where the page belongs to it."""
+    parts: dict[str, str] = {}
+    for text in re.split(r'(?=<p aria-level="2" class="caption")', found["parts"]):
+        if part := _PART.match(text):
+            parts[re.sub(r"<[^>]*>", "", part[1])] = part[2]
+    top = {name: parts.pop(name) for name in OPEN[:2] if name in parts}
+    lines = [found["before"]]
+    for name, pages in (top | parts).items():
+        caption = f'<span class="caption-text">{name}</span>'
+        if name in OPEN:
+            lines.append(f'<p aria-level="2" class="caption" role="heading">{caption}</p>\n{pages}')
+        else:
+            here = " open" if 'class="current nav' in pages else ""
+            count = len(re.findall(r'<li class="[^"]*toctree-l1', pages))
+            lines.append(
+                f'<details class="part"{here}><summary class="caption">{caption} '
+                f'<span class="count">{count}</span></summary>\n{pages}</details>\n'
+            )
+    return "".join([*lines, found["after"]])

@@ -22,5 +22,5 @@ def filterable(name: str, content: str, *classes: str) -> str:
 
     The class ``facets-2`` says how many controls will come beside the words: custom.css keeps their place.
     """
-    facets = content.count("data-facet=")
-    return f":::{{div}} {' '.join(['filterable', f'facets-{facets}', *classes])}\n:name: {name}\n\n{content}\n:::\n"
+    names = " ".join(["filterable", f"facets-{content.count('data-facet=')}", *classes])
+    return f":::{{div}} {names}\n:name: {name}\n\n{content}\n:::\n"
