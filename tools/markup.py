@@ -26,6 +26,8 @@ _SIDE_BAR = re.compile(
 _PART = re.compile(r'<p aria-level="2" class="caption"[^>]*>(.*?)</p>\s*(.*)', re.DOTALL)
 # These parts of the table of contents are no chapters; the first two stand on top.
 OPEN = ("Start here", "Look things up", "Take part")
+# A cell that heads nothing is no head.
+_EMPTY_HEAD = re.compile(r"<th\b[^>]*>\s*(?:<p>\s*</p>\s*)?</th>")
 _LABELLED = re.compile(r'(<div class="course-table" role="region" aria-label=")([^"]*)"')
 
 
@@ -39,6 +41,7 @@ def mended(text: str) -> str:
     text = _CELL.sub("<summary>", text)
     text = _SEARCH.sub(r"\1", text)
     text = _SIGNATURE.sub(_signature, text)
+    text = _EMPTY_HEAD.sub("<td></td>", text)
     text = _SIDE_BAR.sub(_side_bar, text)
     text = text.replace(
         '<div id="pst-primary-sidebar" class="',

@@ -231,6 +231,8 @@ def descriptions(contents: Contents) -> dict[str, str]:
     for chapter in _chapters_with_code(contents):
         title = registry.chapters()[chapter].title
         found[f"catalogue/{chapter}"] = f"{title}: all layers and functions, with signatures and formulas."
+    for page, (title, _) in _existing_tools(contents).items():
+        found[page] = f"{title}: functions and classes, with signatures and examples."
     found |= {name: text for name, text in _FIXED.items() if name in contents.pages}
     for paper in contents.built:
         claim = papers.headline(contents, paper)

@@ -41,6 +41,11 @@ def test_parameters_are_lines_and_no_definitions():
     assert "<dl>" not in found
 
 
+def test_a_cell_without_words_is_no_head():
+    found = mended('<tr><th scope="col" style="x"></th><th><p></p></th><th>kept</th></tr>')
+    assert found == "<tr><td></td><td></td><th>kept</th></tr>"
+
+
 def test_regions_of_one_name_are_numbered():
     region = '<div class="course-table" role="region" aria-label="claims">'
     assert mended(region * 2) == region + region.replace("claims", "claims (2)")
