@@ -5,9 +5,9 @@ import json
 import os
 from pathlib import Path
 
+import markup
 from api import link_names
 from jupyter_book.config import get_final_config
-from markup import mended
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 from styles import SHEETS, bundle
@@ -68,8 +68,9 @@ else:
     mathjax_path = mathjax_address()
 nb_ipywidgets_js = {}
 
-# Sphinx copies style sheets and scripts only when it writes some page, so a change of them must change pages.
-_static = hashlib.sha256()
+# Sphinx copies style sheets and scripts only when it writes some page, so a change of them must change pages;
+# so must a change of what mends the pages.
+_static = hashlib.sha256(Path(markup.__file__).read_bytes())
 for _path in sorted((HERE / "_static").rglob("*.*")):
     _static.update(_path.read_bytes())
 html_context = {**_config["html_context"], "static_files": _static.hexdigest()}
@@ -100,7 +101,7 @@ def finish(app: Sphinx, exception: Exception | None) -> None:
 def prepare(app: Sphinx) -> None:
     """What the templates use."""
     if app.builder.name == "html":
-        app.builder.templates.environment.filters["mended"] = mended
+        app.builder.templates.environment.filters["mended"] = markup.mended
 
 
 def setup(app: Sphinx) -> None:
