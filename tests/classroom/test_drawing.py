@@ -46,7 +46,7 @@ def test_numbers_take_their_shape_from_the_values_and_have_a_true_minus_sign():
     words = [text.text for text in parts(made, "text")]
     assert words == ["1", "−2", "a-b", "0.0", "−1.2", "3.5", "0.0"]
     strengths = [float(cell.get("fill-opacity")) for cell in parts(made, "rect")]
-    assert strengths == [0.2] * 3 + [0.2, 0.75, 0.75, 0.2]
+    assert strengths == [0.2] * 3 + [0.2, 1.0, 1.0, 0.2]
 
 
 def test_a_chain_is_an_arrow_between_neighbours():
