@@ -1,3 +1,4 @@
+from .by_seed import dots as dots
 from .checks import LayerCheckError as LayerCheckError
 from .checks import check_layer as check_layer
 from .claims import identities as identities
