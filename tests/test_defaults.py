@@ -1,13 +1,15 @@
-"""A default is a promise to whoever imports the course: a changed one stands in the diff of ``defaults.json``.
+"""A default is a promise to whoever imports the course: a changed one stands in the diff of this test's file.
 
-Numbers, booleans, text, None and tuples of these, of every public function, class and method of a chapter and
-of the ground modules below. ``python -m tests.test_defaults`` writes the file anew, for a change that is meant.
+``defaults.json`` holds numbers, booleans, text, None and tuples of these, of every public function, class and
+method of the grounds below, and the traits that each layer declares. ``python -m tests.test_defaults`` writes
+it anew, for a change that is meant.
 """
 
 import importlib
 import inspect
 import json
 import pkgutil
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,6 +17,7 @@ from typing import Any
 import pytest
 
 import course_lib
+from course_lib.registry import entries
 
 KEPT = Path(__file__).with_name("defaults.json")
 GROUNDS = ("compare", "counting", "data", "layers", "measure", "models", "training")
@@ -63,6 +66,17 @@ def _written(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
+def declared() -> dict[str, list[str]]:
+    """The traits that each layer declares, and its exceptions from the contract."""
+    layers = {name: entry for name, entry in sorted(entries().items()) if entry.is_layer}
+    traits = {name: [t for t, holds in asdict(e.traits).items() if holds] for name, e in layers.items()}
+    return {name: [*traits[name], *sorted(entry.exceptions)] for name, entry in layers.items()}
+
+
+def test_traits_are_the_kept_ones():
+    assert declared() == json.loads(KEPT.read_text("utf-8"))["traits"]
+
+
 @pytest.mark.parametrize("ground", GROUNDS)
 def test_defaults_are_the_kept_ones(ground):
     kept = json.loads(KEPT.read_text("utf-8"))[ground]
@@ -79,5 +93,5 @@ def test_defaults_of_functions_classes_and_methods_are_seen():
 
 
 if __name__ == "__main__":
-    written = {ground: defaults(ground) for ground in GROUNDS}
+    written = {ground: defaults(ground) for ground in GROUNDS} | {"traits": declared()}
     KEPT.write_text(json.dumps(written, indent=1, sort_keys=True) + "\n", "utf-8")

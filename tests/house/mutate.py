@@ -51,12 +51,12 @@ HANGS = 1200  # seconds after which the tests of one place are taken to run on f
 
 
 def changes(definition: ast.AST) -> list[tuple[ast.AST, Callable[[], object]]]:
-    """Every change of a definition, as the node and what changes it; messages and annotations stay."""
+    """Every change of a definition, as the node and what changes it; not of messages, types and examples."""
     found: list[tuple[ast.AST, Callable[[], object]]] = []
     pending = [definition]
     while pending:
         node = pending.pop()
-        if isinstance(node, ast.JoinedStr | ast.Raise):
+        if isinstance(node, ast.JoinedStr | ast.Raise) or getattr(node, "arg", None) == "example":
             continue
         found += [(node, change) for change in _changes_of(node)]
         annotations = {id(getattr(node, name, None)) for name in ("annotation", "returns")}
@@ -126,6 +126,8 @@ def named_tests(place: str) -> list[Path]:
     """The tests of a chapter; of machinery those of the same name, else all of its folder."""
     folder, _, name = place.rpartition("/")
     own = chapter_tests(ROOT, place) if folder else sorted((ROOT / "tests").glob(f"test_{place}*.py"))
+    if own and folder:
+        return [*own, ROOT / "tests/test_defaults.py"]
     return own or files(ROOT / "tests" / (folder or name), ".py")
 
 
