@@ -254,7 +254,7 @@ def test_a_position_of_its_own_is_added_to_the_key_of_each_token():
 
 @pytest.mark.parametrize(
     ("entropies", "share"),
-    [([0.5, 0.51], 0.5), ([0.0, 1.0], 0.5), ([-5e-5, 1.00005], 0.5), ([0.5], 0.0), ([[0.6, 0.7], [0, 1.0]], 0.75)],
+    [([0.5, 0.51], 0.5), ([-5e-5, 1.00005], 0.5), ([0.5], 0.0), ([[0.6, 0.7], [0, 1.0]], 0.75)],
 )  # fmt: skip
 def test_the_overload_is_strictly_above_the_threshold_and_rounding_is_no_fault(entropies, share):
     assert entropic_overload_fraction(torch.tensor(entropies), threshold=0.5) == share
