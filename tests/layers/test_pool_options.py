@@ -278,6 +278,23 @@ def test_what_artifact_energy_takes_and_refuses():
             spectral_artifact_energy(small)
 
 
+def test_artifact_energy_is_that_of_the_formula_and_the_same_for_the_mirror_image():
+    x = torch.randn(7, 6).double()
+    along = [torch.sin(math.pi * torch.arange(1, n + 1) / (n + 1)).square().double() for n in (7, 6)]
+    window = torch.outer(*along)
+    spectrum = torch.fft.fft2((x - (x * window).sum() / window.sum()) * window).abs().square()
+    near = [[(f % 1 < 0.125 or f % 1 > 0.875, (f - 0.5).abs() < 0.125 or (f + 0.5).abs() < 0.125)
+             for f in torch.fft.fftfreq(n)] for n in (7, 6)]  # fmt: skip
+    share = sum(
+        spectrum[i, j]
+        for i in range(7)
+        for j in range(6)
+        if (near[0][i][1] and any(near[1][j])) or (near[0][i][0] and near[1][j][1])
+    )
+    torch.testing.assert_close(spectral_artifact_energy(x), share / spectrum.sum())
+    torch.testing.assert_close(spectral_artifact_energy(x), spectral_artifact_energy(x.flip(0, 1)))
+
+
 @pytest.mark.parametrize(
     ("kernel_size", "small", "stride", "fits"),
     [(5, 3, 2, True), (3, 1, 3, True), (3, 0, 2, True), (3, 3, 2, False), (3, 5, 2, False), (3, 1, 4, False),
