@@ -1,17 +1,21 @@
 """Each check of the contract at the ends of what it asks: ranks, sizes of one and two, both modes."""
 
+import itertools
 import math
 import re
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
+import course_lib.classroom.checks as checks
 from course_lib.classroom._contract import CHECKS, building
 from course_lib.classroom._contract.axes import _dependencies
 from course_lib.classroom._contract.gradients import _apart
 from course_lib.classroom._contract.precision import _relative
 from course_lib.classroom._contract.subject import Failure, NotApplicable, Subject, gap, other_values
+from course_lib.classroom._contract.transforms import _has
 from course_lib.registry import Traits
 from tests.classroom.layers_for_checks import (
     ChannelsFirst,
@@ -20,9 +24,11 @@ from tests.classroom.layers_for_checks import (
     LooksAhead,
     LooksAheadInTraining,
     LooksBack,
+    Raises,
     Sound,
     SubtractsBatchMean,
     SubtractsBatchMeanInTraining,
+    report_of,
 )
 
 
@@ -523,3 +529,42 @@ def test_whether_a_layer_draws_is_seen_in_training_only(p, random):
     assert subject.draws_random is random
     assert ChannelsFirst  # a sound layer of images draws nothing
     assert not Subject(ChannelsFirst(), (randn(2, 6, 5),), Traits()).draws_random
+
+
+# -- How it looks --------------------------------------------------------------------------------------------
+
+
+def test_the_callers_inputs_stay_although_the_layer_changes_its_own():
+    x = randn(3, 6)
+    before = x.clone()
+    for check in ("input_unmodified", "output_shape_dtype", "batch_independent", "dtypes", "half_precision"):
+        outcome(check, Does(lambda y, x: y + x.mul_(2)), x)
+        assert torch.equal(x, before), check
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_gradients_are_compared_at_the_size_of_the_output(scale):
+    wrong = Does(lambda y, x: scale * (y.detach() + 0.5 * (y - y.detach())))
+    assert outcome("gradcheck", wrong, randn(3, 6)).startswith("Failure: backward disagrees")
+    assert outcome("gradcheck", Does(lambda y, x: scale * y), randn(3, 6)) == "passed"
+
+
+def test_which_inputs_have_an_axis_of_the_first():
+    subject = Subject(Sound(), (randn(2, 3, 6),), Traits())
+    assert [_has(subject, x, 1) for x in (randn(2, 3), randn(2, 4), randn(2, 5, 6), randn(3))] == [
+        True,
+        False,
+        True,
+        False,
+    ]
+    assert _has(subject, randn(7), 0)
+
+
+def test_every_result_holds_the_seconds_between_two_looks_at_the_clock(monkeypatch):
+    ticks = itertools.count()
+    monkeypatch.setattr(checks, "time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
+    report = report_of(Sound(), randn(3, 6))
+    ran = [r for r in report.results.values() if r.status == "passed"]
+    assert {r.seconds for r in ran} == {1.0}
+    assert report.seconds >= len(ran)
+    assert report_of(Raises(), randn(3, 6)).results["output_shape_dtype"].seconds == 1.0
