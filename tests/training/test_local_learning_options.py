@@ -121,6 +121,14 @@ def test_a_stack_needs_two_widths_and_a_layer_that_it_has():
             stack.train_step(torch.rand(5, 4), layer=layer)
 
 
+@pytest.mark.parametrize("visible", ["binary", "gaussian"])
+def test_free_energy_of_any_leading_axes(visible):
+    machine, v = local.RBM(4, 3, visible=visible), torch.rand(2, 5, 4)
+    expected = torch.stack([machine.free_energy(part) for part in v])
+    torch.testing.assert_close(machine.free_energy(v), expected)
+    torch.testing.assert_close(machine.free_energy(v[0, 0]), expected[0, 0])
+
+
 # -- Forward-forward -------------------------------------------------------------------------------------
 
 
@@ -355,6 +363,8 @@ def test_vectors_of_short_and_long_paths(num_points):
     assert even[0].tolist() == [0, 0]
     assert even[-1].tolist() == [1, 3]
     assert local.ordered_vector(path[:1], num_points).tolist() == [0.0] * (2 * num_points)
+    between = local.ordered_vector(path[:2], num_points).unflatten(0, (-1, 2))
+    torch.testing.assert_close(between[:, 0], torch.linspace(0, 1, num_points))
     padded = local.padded_vector(path, num_points).unflatten(0, (-1, 2))
     torch.testing.assert_close(padded[:3], path[:num_points])
     assert padded[3:].abs().sum() == 0
