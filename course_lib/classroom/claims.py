@@ -32,13 +32,13 @@ __all__ = [
 MIME = "application/vnd.course-lib.claims+json"
 
 
-def show_claims(*sources: Callable | Statement | Iterable[Statement], first: int | None = None) -> None:
+def show_claims(*sources: Callable | Statement | Iterable[Statement], first: int = 3) -> None:
     """Show what was found for claims and questions, one row each, and guard their verdicts.
 
     Args:
         sources: experiments, whose statements are judged by their stored results; or statements that were
             computed on the page, with ``paper=`` and a number as ``value=``.
-        first: how many rows stand on the page; the others are folded behind one line. All unless given.
+        first: how many rows stand on the page; the others, if they are two or more, are folded behind one line.
 
     Raises:
         ClaimDrift: if a verdict is not the pinned one; the table is shown first.
@@ -60,7 +60,9 @@ def show_claims(*sources: Callable | Statement | Iterable[Statement], first: int
             found += new
         else:
             found += [find(s) for s in ([source] if isinstance(source, Statement) else source)]
-    shown, rest = found[:first], found[len(found[:first]) :]
+    if len(found) == first + 1:
+        first += 1  # a line that unfolds one row saves nothing
+    shown, rest = found[:first], found[first:]
     data = [finding.data for finding in found]
     _show(_table(shown), data, more=_table(rest) if rest else None, words=f"{len(rest)} more")
     for finding in found:

@@ -97,15 +97,20 @@ def test_notebook_shows_one_table_and_the_ledger_finds_every_row():
 
 
 def test_rows_after_the_first_are_folded_and_all_are_found():
-    notebook = executed(IMPORTS, f"show_claims({FIRST}, {SECOND}, first=1)")
+    notebook = executed(IMPORTS, f"show_claims({FIRST}, {SECOND}, {SECOND}, first=1)")
     (output,) = notebook.cells[1].outputs
     open_part, folded = output.data["text/html"].split(
-        '<details class="folded-rows"><summary>1 more</summary>'
+        '<details class="folded-rows"><summary>2 more</summary>'
     )
     assert ("a &lt; b" in open_part, "is small" in open_part) == (True, False)
     assert ("a &lt; b" in folded, "is small" in folded) == (False, True)
     assert "is small" in output.data["text/plain"]
-    assert len(collect(json.loads(nbformat.writes(notebook)))) == 2
+    assert len(collect(json.loads(nbformat.writes(notebook)))) == 3
+
+
+def test_a_single_row_is_not_folded():
+    notebook = executed(IMPORTS, f"show_claims({FIRST}, {SECOND}, first=1)")
+    assert "<details" not in notebook.cells[1].outputs[0].data["text/html"]
 
 
 def test_drift_fails_the_notebook():
