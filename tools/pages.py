@@ -35,7 +35,11 @@ TOOLS = {
         [
             "course_lib.classroom.checks",
             "course_lib.classroom.claims",
+            "course_lib.classroom.drawing",
+            "course_lib.classroom.picture",
+            "course_lib.classroom.by_seed",
             "course_lib.classroom.sliders",
+            "course_lib.classroom.predict",
             "course_lib.classroom.answers",
             "course_lib.classroom.source",
             "course_lib.classroom.style",

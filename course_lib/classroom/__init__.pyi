@@ -4,8 +4,6 @@ from .checks import check_layer as check_layer
 from .claims import identities as identities
 from .claims import show_claims as show_claims
 from .drawing import drawing as drawing
-from .exercises import check as check
-from .exercises import mistake as mistake
 from .exponents import growth as growth
 from .papers import papers_table as papers_table
 from .picture import figure as figure

@@ -42,13 +42,13 @@ def dots(
     [figure] A dot for each seed, a stroke at the mean. arm A, loss: 1.50 ± 0.71; dotted line, counted: 0.5.
     """
     panels = {"": panels} if isinstance(panels, str) else panels
+    samples = {suffix: [result[name + suffix] for name in arms] for suffix in panels}
     fig, axes = plt.subplots(
         1, len(panels), figsize=(7.5, 0.75 + 0.27 * len(arms)), sharey=True, squeeze=False
     )
     told, marked = [], list(lines)
     for ax, (suffix, xlabel) in zip(axes[0], panels.items(), strict=True):
-        for row, (name, label) in enumerate(arms.items()):
-            sample = result[name + suffix]
+        for row, (label, sample) in enumerate(zip(arms.values(), samples[suffix], strict=True)):
             ax.plot(sample.values, [row] * len(sample.values), "o", color=BLUE, alpha=0.8, markeredgewidth=0)
             ax.plot([sample.mean], [row], "|", color=VERMILLION, markersize=16, markeredgewidth=3)
             told.append(f"{label}, {xlabel}: {sample}")
