@@ -105,7 +105,7 @@ def test_a_mutant_differs_from_the_source_in_one_place_only():
         ("layers/norm", "tests/layers/test_norm.py"),
         ("measure/hashing", "tests/measure/test_hashing.py"),
         ("registry", "tests/test_registry.py"),
-        ("classroom", "tests/classroom/faulty_layers.py"),
+        ("classroom", "tests/classroom/answers_for_tests.py"),
         ("compare/table", "tests/compare/conftest.py"),
     ],
 )
