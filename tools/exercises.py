@@ -124,9 +124,6 @@ def _start_of(line: int, text: str) -> int:
 def _without_solution(cell: NotebookNode) -> NotebookNode:
     if cell.cell_type != "code":
         return cell
-    folded = "hide-input" in cell.metadata.get("tags", [])
-    if folded:  # in JupyterLab, as the tag folds it in the book
-        cell.metadata["jupyter"] = {"source_hidden": True}
     if MARKER in cell.source:
         cell.source = cut(cell.source)
     return cell

@@ -35,7 +35,11 @@ TOOLS = {
         [
             "course_lib.classroom.checks",
             "course_lib.classroom.claims",
+            "course_lib.classroom.drawing",
+            "course_lib.classroom.picture",
+            "course_lib.classroom.by_seed",
             "course_lib.classroom.sliders",
+            "course_lib.classroom.predict",
             "course_lib.classroom.answers",
             "course_lib.classroom.source",
             "course_lib.classroom.style",
@@ -53,6 +57,19 @@ TOOLS = {
             "course_lib.registry",
         ],
     ),
+}
+
+# Descriptions of the pages that have no question of their own.
+_FIXED = {
+    "papers": "Every paper of the course: is it built, what does it claim, what came out when it was tried.",
+    "catalogue": "All layers and methods of the course, ordinary PyTorch modules and functions, in one list.",
+    "claims": "Every claim that was tried, with the number that was measured, the seeds and the verdict.",
+    "notation": "The letters of shapes and formulas, and the names of arguments, each with one meaning.",
+    "bench": "How fast the layers of the course are beside their peers, measured on one machine.",
+    "which_layer": "Layers side by side: what they cost and what they brought, to be filtered and sorted.",
+    "start/first_steps": "From a tensor to a trained network: a layer, a contract, a loop and a claim.",
+    "howto/learners": "Three ways to use the course: read the pages, do the exercises, import the library.",
+    "howto/contributors": "How a chapter is added: its five files, the rules that they keep, the commands.",
 }
 
 
@@ -212,6 +229,15 @@ def descriptions(contents: Contents) -> dict[str, str]:
             found[name] = yaml.safe_load(text.split("\n---", 1)[0]).get("description", "")
         if name in contents.finished:
             found[name] = found.get(name) or contents.finished[name].question
+        folder, _, chapter = name.partition("/")
+        if folder in ("exercises", "solutions") and chapter in contents.finished:
+            found[name] = f"{folder.title()} of the chapter {contents.finished[chapter].title}."
+    for chapter in _chapters_with_code(contents):
+        title = registry.chapters()[chapter].title
+        found[f"catalogue/{chapter}"] = f"{title}: all layers and functions, with signatures and formulas."
+    for page, (title, _) in _existing_tools(contents).items():
+        found[page] = f"{title}: functions and classes, with signatures and examples."
+    found |= {name: text for name, text in _FIXED.items() if name in contents.pages}
     for paper in contents.built:
         claim = papers.headline(contents, paper)
         tried = f"{claim.verdict}: {claim.data['text']}" if claim else "built and taught"
@@ -220,19 +246,22 @@ def descriptions(contents: Contents) -> dict[str, str]:
 
 
 def headlines(contents: Contents) -> str:
-    """Six headline claims, three that showed and three that did not, each from another chapter."""
-    rows, seen = [], set()
-    for word in ("reproduced", "not reproduced"):
+    """Up to six headline claims, three that showed and three that did not, each from another chapter."""
+    rows: dict[str, list[list[str]]] = {}
+    seen: set[str] = set()
+    for word in ("not reproduced", "reproduced"):  # the rarer ones choose their chapters first
         fitting = [t for t in contents.claims if t.headline and t.verdict == word and t.page not in seen]
         chosen = list({t.page: t for t in reversed(fitting)}.values())[:3]
         seen |= {t.page for t in chosen}
+        rows[word] = []
         for t in chosen:
             paper = registry.paper(t.paper)
             link = f"[{escape(paper.title)}](/{papers.page_name(paper)})"
-            rows.append([link, ledger.verdict(word), escape(t.data["text"]), escape(t.data["found"])])
-    if not rows:
+            rows[word].append([link, ledger.verdict(word), escape(t.data["text"]), escape(t.data["found"])])
+    if not any(rows.values()):
         return "No chapter has made a claim yet.\n"
-    return table(["Paper", "At our size", "Its claim", "Measured"], rows) + "\n"
+    head = ["Paper", "At our size", "Its claim", "Measured"]
+    return table(head, [*rows["reproduced"], *rows["not reproduced"]]) + "\n"
 
 
 def prerequisites(contents: Contents) -> str:

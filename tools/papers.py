@@ -99,7 +99,8 @@ def page(contents: Contents, paper: Paper) -> str:
         ("identity", "What is exact"),
     ):
         if rows := [_statement(t) for t in others if t.kind == kind]:
-            lines += [f"## {title}", "", table(["Statement", "Verdict", "Measured", "Expected"], rows), ""]
+            shown = table(["Statement", "Verdict", "Measured", "Expected"], rows)
+            lines += [f"## {title}", "", ":::{div} statements", shown, ":::", ""]
     lines += ["## Cite it", "", "```bibtex", bibtex(paper), "```", ""]
     return "\n".join(lines)
 

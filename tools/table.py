@@ -18,5 +18,9 @@ def facet(title: str, kind: str) -> str:
 
 
 def filterable(name: str, content: str, *classes: str) -> str:
-    """A block that ``filter.js`` gives a filter box; without JavaScript it is simply all there."""
-    return f":::{{div}} {' '.join(['filterable', *classes])}\n:name: {name}\n\n{content}\n:::\n"
+    """A block that ``filter.js`` gives a filter box; without JavaScript it is simply all there.
+
+    The class ``facets-2`` says how many controls will come beside the words: custom.css keeps their place.
+    """
+    names = " ".join(["filterable", f"facets-{content.count('data-facet=')}", *classes])
+    return f":::{{div}} {names}\n:name: {name}\n\n{content}\n:::\n"

@@ -9,22 +9,32 @@ import subprocess
 import tarfile
 from pathlib import Path
 
-__all__ = ["vendored_files"]
+__all__ = ["MATHJAX", "mathjax_address", "vendored_files"]
 
 # package -> (version, folder inside the package, folder on the site)
 PACKAGES = {
     "mathjax": ("3.2.2", "es5", "mathjax"),
 }
-# Of these the pages load one script, and MathJax its fonts and what a formula asks for by name.
+# Of MathJax the pages load the parts that _config.yml names, its fonts, and what a formula asks for by name.
 KEPT = {
     "mathjax": (
-        "tex-mml-chtml.js",
-        "output/chtml/fonts/woff-v2/*",
+        "startup.js",
+        "core.js",
+        "input/tex-base.js",
         "input/tex/extensions/*",
-        "ui/*",
-        "a11y/*",
+        "output/chtml.js",
+        "output/chtml/fonts/tex.js",
+        "output/chtml/fonts/woff-v2/*",
+        "a11y/assistive-mml.js",
     ),
 }
+MATHJAX = "mathjax/startup.js"
+
+
+def mathjax_address() -> str:
+    """Where a site that does not stand alone takes the same files from."""
+    version, inside, _ = PACKAGES["mathjax"]
+    return f"https://cdn.jsdelivr.net/npm/mathjax@{version}/{inside}/startup.js"
 
 
 def vendored_files(cache: Path) -> dict[str, Path]:

@@ -151,6 +151,7 @@
     var box = document.createElement("div");
     box.className = "filter-box";
     box.setAttribute("role", "search");
+    box.setAttribute("aria-label", "Filter of table " + (number_ + 1));
     var output = document.createElement("output");
     output.setAttribute("aria-live", "polite");
     controls.forEach(function (control, i) {

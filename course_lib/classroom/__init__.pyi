@@ -1,10 +1,9 @@
+from .by_seed import dots as dots
 from .checks import LayerCheckError as LayerCheckError
 from .checks import check_layer as check_layer
 from .claims import identities as identities
 from .claims import show_claims as show_claims
 from .drawing import drawing as drawing
-from .exercises import check as check
-from .exercises import mistake as mistake
 from .exponents import growth as growth
 from .papers import papers_table as papers_table
 from .picture import figure as figure

@@ -32,12 +32,13 @@ __all__ = [
 MIME = "application/vnd.course-lib.claims+json"
 
 
-def show_claims(*sources: Callable | Statement | Iterable[Statement]) -> None:
+def show_claims(*sources: Callable | Statement | Iterable[Statement], first: int = 3) -> None:
     """Show what was found for claims and questions, one row each, and guard their verdicts.
 
     Args:
         sources: experiments, whose statements are judged by their stored results; or statements that were
             computed on the page, with ``paper=`` and a number as ``value=``.
+        first: how many rows stand on the page; two or more others are folded behind a line.
 
     Raises:
         ClaimDrift: if a verdict is not the pinned one; the table is shown first.
@@ -59,7 +60,11 @@ def show_claims(*sources: Callable | Statement | Iterable[Statement]) -> None:
             found += new
         else:
             found += [find(s) for s in ([source] if isinstance(source, Statement) else source)]
-    _show(_table(found), [finding.data for finding in found])
+    if len(found) == first + 1:
+        first += 1  # a line that unfolds one row saves nothing
+    shown, rest = found[:first], found[first:]
+    data = [finding.data for finding in found]
+    _show(_table(shown), data, more=_table(rest) if rest else None, words=f"{len(rest)} more")
     for finding in found:
         finding.confirm()
 
@@ -67,7 +72,7 @@ def show_claims(*sources: Callable | Statement | Iterable[Statement]) -> None:
 def identities(
     paper_id: str | None, rows: Iterable[tuple[str, Any, Expectation]], caption: str = "Exact"
 ) -> None:
-    """Show exact statements about mathematics or code, and require that they hold.
+    """Show exact statements about mathematics or code, folded away, and require that they hold.
 
     Args:
         paper_id: id of the paper that they belong to, or None.
@@ -98,7 +103,11 @@ def identities(
         data.append({**finding.data, "verdict": "holds" if held else "does not hold"})
         broken += [] if held else [f"{text}: computed {finding.found}, expected {expect}"]
     table = Table(shown, ["identity", "computed", "expected"], caption, align="lrl")
-    _show(table, data)
+    hold = "1 statement holds" if len(shown) == 1 else f"{len(shown)} statements hold"
+    if broken:
+        _show(table, data)
+    else:
+        _show(None, data, more=table, words=f"{caption}: {hold}")
     if broken:
         raise ClaimDrift("does not hold\n  " + "\n  ".join(broken))
 
@@ -159,11 +168,18 @@ def _said(finding: Finding, several: bool) -> Displayed:
     return Displayed(f'<a href="{source.url}" title="{title}">{html.escape(name)}</a>', name)
 
 
-def _show(table: Table, data: list[dict[str, Any]]) -> None:
-    """One output with text, table and data inside IPython; elsewhere the text."""
+def _show(
+    table: Table | None, data: list[dict[str, Any]], *, more: Table | None = None, words: str = ""
+) -> None:
+    """One output with text, a table, one more behind some words, and data inside IPython; elsewhere text."""
+    plain = "\n".join(str(part) for part in (table, more) if part is not None)
     if "IPython" in sys.modules and sys.modules["IPython"].get_ipython() is not None:
         from IPython.display import display
 
-        display({**table._repr_mimebundle_(), MIME: data}, raw=True)
+        page = table.html_text if table else ""
+        if more:
+            summary = f"<summary>{html.escape(words)}</summary>"
+            page += f'<details class="folded-rows">{summary}{more.html_text}</details>'
+        display({"text/html": page, "text/plain": plain, MIME: data}, raw=True)
     else:
-        print(table)
+        print(plain)

@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from course_lib.classroom.style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION
+from course_lib.classroom.style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION, contrast
 from course_lib.tables import Displayed
 
 __all__ = ["ROLES", "Drawing", "Node", "drawing"]
@@ -40,6 +40,8 @@ ROLES = {
     "output": VERMILLION,
     "plain": GREY,
 }
+# Words on a marked cell, whose colour is the same on a light and on a dark page.
+INK = {colour: max("#000000", "#ffffff", key=lambda ink: contrast(ink, colour)) for colour in ROLES.values()}
 CELL, COLUMN, ROW = 18, 150, 110  # pixels: a cell of a tensor, from place to place
 _SHEET = """<style>
 .course-drawing{margin:0.5rem 0;overflow-x:auto}
@@ -123,14 +125,15 @@ class Drawing:
         left, top = node.x - node.width / 2, node.y - node.height / 2
         for i in range(rows):
             for j in range(columns):
-                colour, strength = ROLES[roles.get((i, j), role)], 0.75 if (i, j) in roles else 0.2
+                marked, colour = (i, j) in roles, ROLES[roles.get((i, j), role)]
+                strength = 1 if marked else 0.2
                 self._parts.append(
                     f'<rect x="{left + j * cell:.1f}" y="{top + i * cell:.1f}" width="{cell:.1f}" '
                     f'height="{cell:.1f}" fill="{colour}" fill-opacity="{strength}" stroke="{colour}"/>'
                 )
                 if values is not None:
                     place = left + (j + 0.5) * cell, top + (i + 0.5) * cell + 4
-                    self._text(*place, str(values[i][j]), size=12)
+                    self._text(*place, str(values[i][j]), size=12, ink=INK[colour] if marked else "")
         self._titles(node, label, below)
         return node
 
@@ -219,6 +222,45 @@ class Drawing:
                 shift = (10 + 3.7 * len(label), 4) if steep else (0, 18 if bend < 0 else -9)
                 self._text(middle[0] + shift[0], middle[1] + shift[1], label, size=12)
 
+    def numbers(
+        self,
+        values: Any,
+        *,
+        at: tuple[float, float],
+        places: int | None = None,
+        mark: Iterable[tuple[int, int]] | Mapping[tuple[int, int], str] | str = (),
+        cell: float = 30,
+        **options: Any,
+    ) -> Node:
+        """A tensor with its numbers written in; its shape is theirs.
+
+        Args:
+            values: rows of numbers or words, or a torch tensor; one row alone is a row.
+            at: place of its centre.
+            places: digits after the point; as the numbers are written unless given.
+            mark: as in :meth:`tensor`; or ``"nonzero"``, for every entry that is not 0.
+            cell: side of a cell in pixels.
+            options: what else :meth:`tensor` takes: label, role, below.
+        """
+        rows = values.tolist() if hasattr(values, "tolist") else list(values)
+        rows = rows if isinstance(rows[0], list | tuple) else [rows]
+        if mark == "nonzero":
+            mark = {(i, j) for i, row in enumerate(rows) for j, value in enumerate(row) if value}
+        written = [[_written(value, places) for value in row] for row in rows]
+        shape = len(rows), len(rows[0])
+        return self.tensor(shape, at=at, values=written, mark=mark, cell=cell, **options)
+
+    def chain(self, *nodes: Node, labels: Sequence[str] = ()) -> None:
+        """Arrows from each node to the next.
+
+        Args:
+            nodes: in order.
+            labels: what happens on the first arrows.
+        """
+        words = [*labels, *[""] * len(nodes)]
+        for start, end, label in zip(nodes, nodes[1:], words, strict=False):
+            self.arrow(start, end, label=label)
+
     def frame(self, *nodes: Node, label: str = "") -> Node:
         """A dashed frame around nodes that belong together, with a name above it."""
         left = min(n.x - n.width / 2 for n in nodes) - 16
@@ -242,8 +284,10 @@ class Drawing:
             raise ValueError("the drawing is empty")
         width, height = right - left + 12, bottom - top + 12
         view = f"{left - 6:.0f} {top - 6:.0f} {width:.0f} {height:.0f}"
+        # What is in an image cannot be reached; links must be.
+        role = "group" if any(part.startswith("<a ") for part in self._parts) else "img"
         return (
-            f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{html.escape(self.alt)}" '
+            f'<svg xmlns="http://www.w3.org/2000/svg" role="{role}" aria-label="{html.escape(self.alt)}" '
             f'viewBox="{view}" width="{width:.0f}" height="{height:.0f}" font-size="13" '
             f'style="--drawn:{width:.0f}px">'
             f"{''.join(self._parts)}</svg>"
@@ -266,9 +310,10 @@ class Drawing:
         if below:
             self._text(node.x, node.y + node.height / 2 + 16, below, size=12)
 
-    def _text(self, x: float, y: float, words: str, size: float = 13) -> None:
+    def _text(self, x: float, y: float, words: str, size: float = 13, ink: str = "") -> None:
         self._grow(x - 3.8 * len(words) * size / 13, y - size, 7.6 * len(words) * size / 13, size + 4)
         place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="middle" font-size="{size:g}"'
+        place += f' style="fill:{ink}"' if ink else ""
         self._parts.append(f"<text {place}>{html.escape(words)}</text>")
 
     def _grow(self, x: float, y: float, width: float, height: float) -> None:
@@ -302,3 +347,9 @@ def _known(*roles: str) -> None:
     for role in roles:
         if role not in ROLES:
             raise ValueError(f"role={role!r} is none of {', '.join(ROLES)}")
+
+
+def _written(value: Any, places: int | None) -> str:
+    """A number with a minus sign that is one; words as they are."""
+    text = str(value) if places is None or isinstance(value, str) else f"{value:.{places}f}"
+    return text if isinstance(value, str) else text.replace("-", "−")

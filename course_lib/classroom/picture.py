@@ -27,6 +27,7 @@ from course_lib.tables import Displayed
 __all__ = ["figure", "picture_html", "svg_text"]
 
 _HEAVY = 80_000  # bytes of one SVG, from which on its data become an image
+_SMALL = 128  # rows and columns of an array, up to which its cells are stored, not the pixels they cover
 _DPI = 144  # of that image: 1.5 pixels per CSS pixel
 _RC = {"svg.fonttype": "none", "svg.hashsalt": "layer by layer", "path.simplify_threshold": 0.4}
 # Verdana has the widths of DejaVu Sans, which few readers have installed.
@@ -80,6 +81,10 @@ def svg_text(fig: Figure, alt: str, *, tight: bool = True) -> str:
         alt: what it shows, in words.
         tight: cut the empty border.
     """
+    for ax in fig.axes:
+        for image in ax.images:
+            if image.get_interpolation() in ("auto", "antialiased") and max(image.get_size()) <= _SMALL:
+                image.set_interpolation("none")
     text = _save(fig, tight)
     if len(text) > _HEAVY:
         for ax in fig.axes:

@@ -92,6 +92,10 @@ def _untrained(name: str, samples: Mapping[str, Sample], trained: Mapping[str, A
         for key in keys:
             arm = (key[len(before) : len(key) - len(after)] if star else key).strip("_")
             failed = [value for value in samples[key] if not expect.holds(value)]
-            words = f"arm {arm} is not trained: {key} is {number(failed[0])}, not {expect}" if failed else ""
+            words = (
+                f"“{arm.replace('_', ' ')}” is not trained: {number(failed[0])}, {expect} is needed"
+                if failed
+                else ""
+            )
             found[arm] = found.get(arm) or words
     return found

@@ -1,12 +1,16 @@
 """The book as ``make book OFFLINE=1`` makes it, read in a real browser that reaches no other host."""
 
+import gzip
 import os
+import re
 import subprocess
 import sys
 import threading
 import urllib.request
+from collections import Counter
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -96,7 +100,8 @@ NAMELESS_IMAGES = """() => [...document.images]
   .filter(i => !i.hasAttribute("alt") || (i.closest("article") && !i.alt.trim()))
   .map(i => i.src.slice(0, 80))
   .concat([...document.querySelectorAll("article :is(.course-figure, .course-drawing) svg")]
-    .filter(i => i.getAttribute("role") !== "img" || !i.getAttribute("aria-label").trim())
+    .filter(i => i.getAttribute("role") !== (i.querySelector("a") ? "group" : "img")
+      || !i.getAttribute("aria-label").trim())
     .map(i => i.outerHTML.slice(0, 80)))"""
 
 FRAMES = """figure => [...figure.querySelectorAll(".course-frame svg")]
@@ -118,8 +123,8 @@ class _Quiet(SimpleHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    """The address of the book, built to stand alone from the notebooks that are executed already."""
+def folder(tmp_path_factory):
+    """The book, built to stand alone from the notebooks that are executed already."""
     pytest.importorskip("playwright", reason="Playwright is not installed")
     missing = [str(target) for target in notebooks(ROOT).values() if not (ROOT / target).exists()]
     if missing:
@@ -132,7 +137,13 @@ def site(tmp_path_factory):
         done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
         if done.returncode:
             pytest.fail(f"tools/{tool}.py failed:\n{done.stdout}{done.stderr}", pytrace=False)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(root / "build/html")))
+    return root / "build/html"
+
+
+@pytest.fixture(scope="module")
+def site(folder):
+    """The address of the book."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder)))
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
@@ -159,6 +170,63 @@ def _tree(root):
     for name in ("notebooks", "vendor"):
         (root / "build" / name).symlink_to(ROOT / "build" / name)
     return root
+
+
+def words_of(text: str) -> str:
+    """Markup without its tags."""
+    return re.sub(r"<[^>]*>", "", text).strip()
+
+
+def test_what_can_be_operated_has_a_name_and_what_is_a_list_is_one(folder):
+    faults = []
+    for path in sorted(folder.rglob("*.html")):
+        name = path.relative_to(folder).as_posix()
+        if name.startswith("_static/"):
+            continue
+        text = path.read_text("utf-8")
+        for tag, what in (("summary", "a fold"), ("th", "a head"), ("button", "a button")):
+            for found in re.finditer(rf"<{tag}\b([^>]*)>(.*?)</{tag}>", text, re.DOTALL):
+                if not words_of(found[2]) and not re.search(r'(aria-label|title)="[^"]', found[1]):
+                    faults.append(f"{name}: {what} without words: {found[0][:80]}")
+        if re.search(r"<dl>\s*<dd", text):
+            faults.append(f"{name}: a list of definitions that defines nothing")
+        regions = Counter(re.findall(r'role="region" aria-label="([^"]*)"', text))
+        faults += [f"{name}: {n} regions are called {label}" for label, n in regions.items() if n > 1]
+        if '<meta name="description"' not in text and name not in ("search.html", "genindex.html"):
+            faults.append(f"{name}: no sentence to share")
+    assert faults == []
+
+
+def test_a_page_waits_for_one_style_sheet_and_no_script(folder):
+    for name in PAGES:
+        head = (folder / f"{name}.html").read_text("utf-8")
+        assert len(re.findall(r'<link[^>]*rel="stylesheet"', head)) == 1, name
+        waits = [tag for tag in re.findall(r"<script[^>]*src=[^>]*>", head) if "defer" not in tag]
+        assert ["documentation_options.js" in tag for tag in waits] == [True], name
+
+
+CHAPTERS = [name for name in Contents.read(ROOT).finished if name in PAGES]
+
+
+def test_the_heaviest_chapters_weigh_at_most_half_a_megabyte(folder, site, browser):
+    texts = {name: (folder / f"{name}.html").read_bytes() for name in CHAPTERS}
+    longest = max(texts, key=lambda name: len(gzip.compress(texts[name])))
+    mathematical = max(texts, key=lambda name: texts[name].count(b'class="math'))
+    for name in {longest, mathematical}:
+        context = browser.new_context()  # nothing is kept from other pages
+        page, asked = context.new_page(), set()
+        page.on("request", lambda request, asked=asked: asked.add(request.url))
+        page.goto(f"{site}/{name}.html", wait_until="load")
+        page.wait_for_function(READY)
+        page.wait_for_load_state("networkidle")
+        files = {folder / urlsplit(url).path[1:] for url in asked if url.startswith(site)}
+        sizes = [
+            len(data) if path.suffix.startswith(".woff") else len(gzip.compress(data))
+            for path in files
+            if (data := path.read_bytes())
+        ]
+        context.close()
+        assert sum(sizes) <= 500_000, (name, sum(sizes))
 
 
 def visit(watched, address: str):
@@ -316,6 +384,16 @@ def test_what_readers_look_for_is_among_the_first_two(site, watched, words):
     found = [links.nth(i).get_attribute("href") for i in range(min(2, links.count()))]
     names = [link.removeprefix(f"{site}/").removesuffix(".html") for link in found]
     assert set(names) & set(QUERIES[words]), names
+    assert watched.faults == []
+
+
+def test_the_parts_of_the_course_fold_and_what_one_looks_up_stands_above_them(site, watched):
+    page = visit(watched, f"{site}/layers/norm.html")
+    parts = page.locator(".bd-docs-nav details.part")
+    opened = parts.evaluate_all("parts => parts.filter(part => part.open).map(part => part.innerText)")
+    assert [text.split()[0] for text in opened] == ["Layers"]
+    captions = page.locator(".bd-docs-nav .caption-text").all_inner_texts()
+    assert captions[:2] == ["Start here", "Look things up"]
     assert watched.faults == []
 
 

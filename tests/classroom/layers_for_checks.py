@@ -6,7 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from course_lib.classroom._contract import CHECKS
+from course_lib.classroom._contract.subject import Failure, NotApplicable, Subject
 from course_lib.classroom.checks import LayerCheckError, check_layer
+from course_lib.registry import Traits
 
 
 class Sound(nn.Module):
@@ -377,3 +380,35 @@ def report_of(layer, *inputs, **options):
         return check_layer(layer, *inputs, **options)
     except LayerCheckError as error:
         return error.report
+
+
+def outcome(check, layer, *inputs, house_rules=True, factory=None, **traits):
+    """What one check says: "passed", or the kind and the message of what it raises."""
+    subject = Subject(layer, inputs, Traits(**traits), factory)
+    subject.house_rules = house_rules
+    torch.manual_seed(0)
+    try:
+        CHECKS[check](subject)
+    except (Failure, NotApplicable) as said:
+        return f"{type(said).__name__}: {said}"
+    return "passed"
+
+
+class Does(Sound):
+    """What a function of the sound output and the input says; ``training`` may limit it to one mode."""
+
+    def __init__(self, function, training=None):
+        super().__init__()
+        self.function, self.mode = function, training
+
+    def forward(self, x, *more):
+        return self.body(x, *more)
+
+    def body(self, x, *more):
+        if self.mode in (None, self.training):
+            return self.function(super().body(x), x, *more)
+        return super().body(x)
+
+
+def randn(*shape):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(1))

@@ -83,6 +83,9 @@ def test_notebook_shows_one_table_and_the_ledger_finds_every_row():
     assert '<span id="peri-ln.a-b-c">a &lt; b &amp; c</span>' in page
     assert 'href="#peri-ln.a-b-c"' in page
     assert 'href="https://arxiv.org/abs/2502.02732"' in page
+    assert exact.data["text/html"].startswith(
+        '<details class="folded-rows"><summary>Exact: 1 statement holds<'
+    )
     ledger = collect(json.loads(nbformat.writes(notebook)))
     assert [(row["kind"], row["paper"], row["verdict"]) for row in ledger] == [
         ("paper", "peri-ln", "inconclusive"),
@@ -91,6 +94,23 @@ def test_notebook_shows_one_table_and_the_ledger_finds_every_row():
     ]
     assert ledger[0]["values"] == [1.0, 1.2]
     assert ledger[1]["expect"] == "at most 1"
+
+
+def test_rows_after_the_first_are_folded_and_all_are_found():
+    notebook = executed(IMPORTS, f"show_claims({FIRST}, {SECOND}, {SECOND}, first=1)")
+    (output,) = notebook.cells[1].outputs
+    open_part, folded = output.data["text/html"].split(
+        '<details class="folded-rows"><summary>2 more</summary>'
+    )
+    assert ("a &lt; b" in open_part, "is small" in open_part) == (True, False)
+    assert ("a &lt; b" in folded, "is small" in folded) == (False, True)
+    assert "is small" in output.data["text/plain"]
+    assert len(collect(json.loads(nbformat.writes(notebook)))) == 3
+
+
+def test_a_single_row_is_not_folded():
+    notebook = executed(IMPORTS, f"show_claims({FIRST}, {SECOND}, first=1)")
+    assert "<details" not in notebook.cells[1].outputs[0].data["text/html"]
 
 
 def test_drift_fails_the_notebook():

@@ -4,9 +4,11 @@ import re
 import xml.etree.ElementTree as ET
 
 import pytest
+import torch
 
 from course_lib.classroom.drawing import CELL, COLUMN, ROLES, ROW, Drawing, drawing
 from course_lib.classroom.predict import predict
+from course_lib.classroom.style import contrast
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -24,7 +26,7 @@ def test_a_tensor_has_a_cell_for_each_number_and_marks_in_the_colour_of_a_role()
     assert float(cells[0].get("x")) == COLUMN - 1.5 * CELL
     assert float(cells[0].get("y")) == 2 * ROW - CELL
     assert [cell.get("fill") for cell in cells] == [ROLES["query"], ROLES["key"], *[ROLES["query"]] * 4]
-    assert [float(cell.get("fill-opacity")) for cell in cells] == [0.2, 0.75, 0.2, 0.2, 0.2, 0.2]
+    assert [float(cell.get("fill-opacity")) for cell in cells] == [0.2, 1, 0.2, 0.2, 0.2, 0.2]
     assert [text.text for text in parts(made, "text")] == ["Q", "(t, d)"]
 
 
@@ -33,6 +35,62 @@ def test_numbers_are_written_into_cells_that_hold_them():
     node = made.tensor((1, 2), at=(0, 0), values=[[1, -0.25]])
     assert [text.text for text in parts(made, "text")] == ["1", "-0.25"]
     assert node.width == 2 * (8 + 7.5 * 5)
+
+
+def test_numbers_take_their_shape_from_the_values_and_have_a_true_minus_sign():
+    made = Drawing("numbers")
+    row = made.numbers([1, -2, "a-b"], at=(0, 0), cell=40)
+    grid = made.numbers(torch.tensor([[0.0, -1.25], [3.5, 0.0]]), at=(2, 0), places=1, mark="nonzero")
+    assert (row.width, row.height) == (120, 40)
+    assert grid.width == grid.height
+    words = [text.text for text in parts(made, "text")]
+    assert words == ["1", "−2", "a-b", "0.0", "−1.2", "3.5", "0.0"]
+    strengths = [float(cell.get("fill-opacity")) for cell in parts(made, "rect")]
+    assert strengths == [0.2] * 3 + [0.2, 1.0, 1.0, 0.2]
+
+
+def test_a_chain_is_an_arrow_between_neighbours():
+    made, same = Drawing("a chain"), Drawing("a chain")
+    for drawn in (made, same):
+        nodes = [drawn.box(name, at=(i, 0)) for i, name in enumerate("abc")]
+        if drawn is made:
+            drawn.chain(*nodes, labels=["first"])
+        else:
+            drawn.arrow(nodes[0], nodes[1], label="first")
+            drawn.arrow(nodes[1], nodes[2])
+    assert made.svg() == same.svg()
+
+
+# Background and text of the site, and of JupyterLab.
+PAGES = {"light": ("#ffffff", "#222832"), "dark": ("#14181e", "#ced6dd"), "lab": ("#111111", "#ffffff")}
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("page", PAGES)
+def test_numbers_in_cells_can_be_read_on_every_page(role, page):
+    background, ink = PAGES[page]
+    made = Drawing("numbers")
+    made.tensor((1, 2), at=(0, 0), values=[[1, 2]], role=role, mark={(0, 1)})
+    for cell, text in zip(parts(made, "rect"), parts(made, "text"), strict=True):
+        strength = float(cell.get("fill-opacity"))
+        behind = [
+            strength * _part(cell.get("fill"), i) + (1 - strength) * _part(background, i) for i in range(3)
+        ]
+        fill = text.get("style", f"fill:{ink}").removeprefix("fill:")
+        assert contrast(fill, tuple(behind)) >= 4.5
+
+
+def _part(colour, i):
+    """Red, green or blue of ``#rrggbb``, from 0 to 1."""
+    return int(colour[1 + 2 * i : 3 + 2 * i], 16) / 255
+
+
+def test_links_of_a_drawing_can_be_reached():
+    made = Drawing("a map")
+    made.box("a chapter", at=(0, 0))
+    assert ET.fromstring(made.svg()).get("role") == "img"
+    made.box("another", at=(1, 0), href="other.html")
+    assert ET.fromstring(made.svg()).get("role") == "group"
 
 
 @pytest.mark.parametrize("bend", [0.0, 60.0, -60.0])

@@ -4,10 +4,11 @@
     python -m tests.house.mutate layers/norm --each 10 LayerNorm
     python -m tests.house.mutate measure/store            # machinery: a file, or a folder such as classroom
 
-An operator becomes another, a keyword of a call is dropped, a number grows by one, a boolean is flipped, a
-condition negated; in public and private definitions alike. Not part of ``make test``: it runs the tests once
-per change. A change that no test notices is printed: it is a missing test, or it makes no difference (an eps
-of 1e-5 taken away, say), which only a reader can tell.
+An operator becomes another, ``<`` becomes ``>=`` and ``<=``, a keyword of a call is dropped, a number grows
+by one, a boolean is flipped, a condition negated; in public and private definitions and in the constants of a
+module alike. Not part of ``make test``: it runs the tests once per change. A change that no test notices is
+printed: it is a missing test, or it makes no difference (an eps of 1e-5 taken away, say), which only a reader
+can tell. A change that makes the tests run on without end is noticed.
 """
 
 import argparse
@@ -36,18 +37,26 @@ SWAPS = {
     ast.GtE: ast.Lt,
     ast.Eq: ast.NotEq,
     ast.NotEq: ast.Eq,
+    ast.Is: ast.IsNot,
+    ast.IsNot: ast.Is,
+    ast.In: ast.NotIn,
+    ast.NotIn: ast.In,
+    ast.FloorDiv: ast.Mult,
+    ast.Mod: ast.FloorDiv,
     ast.And: ast.Or,
     ast.Or: ast.And,
 }
+ENDS = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt}  # whether the end belongs to it
+HANGS = 1200  # seconds after which the tests of one place are taken to run on for ever
 
 
 def changes(definition: ast.AST) -> list[tuple[ast.AST, Callable[[], object]]]:
-    """Every change of a definition, as the node and what changes it; messages and annotations stay."""
+    """Every change of a definition, as the node and what changes it; not of messages, types and examples."""
     found: list[tuple[ast.AST, Callable[[], object]]] = []
     pending = [definition]
     while pending:
         node = pending.pop()
-        if isinstance(node, ast.JoinedStr | ast.Raise):
+        if isinstance(node, ast.JoinedStr | ast.Raise) or getattr(node, "arg", None) == "example":
             continue
         found += [(node, change) for change in _changes_of(node)]
         annotations = {id(getattr(node, name, None)) for name in ("annotation", "returns")}
@@ -57,8 +66,11 @@ def changes(definition: ast.AST) -> list[tuple[ast.AST, Callable[[], object]]]:
 
 def _changes_of(node: ast.AST) -> Iterator[Callable[[], object]]:
     operator = getattr(node, "op", None)
-    if isinstance(node, ast.Compare) and type(node.ops[0]) in SWAPS:
-        yield partial(node.ops.__setitem__, 0, SWAPS[type(node.ops[0])]())
+    if isinstance(node, ast.Compare):
+        for place, comparison in enumerate(node.ops):
+            for table in (SWAPS, ENDS):
+                if type(comparison) in table:
+                    yield partial(node.ops.__setitem__, place, table[type(comparison)]())
     elif type(operator) in SWAPS:
         yield partial(setattr, node, "op", SWAPS[type(operator)]())
     elif isinstance(operator, ast.USub):
@@ -74,7 +86,7 @@ def _changes_of(node: ast.AST) -> Iterator[Callable[[], object]]:
 
 
 def mutants(source: str, name: str) -> Iterator[tuple[int, str, str]]:
-    """Line, changed code and changed module, once for every change of one top-level definition."""
+    """Line, changed code and changed module, once for every change of one name at the top of a module."""
     for number in range(len(changes(_definition(ast.parse(source), name)))):
         tree = ast.parse(source)
         node, change = changes(_definition(tree, name))[number]
@@ -84,15 +96,26 @@ def mutants(source: str, name: str) -> Iterator[tuple[int, str, str]]:
         yield node.lineno, f"{before.splitlines()[0]} -> {after.splitlines()[0]}", ast.unparse(tree)
 
 
+def _named(tree: ast.Module) -> dict[str, ast.AST]:
+    """The functions, classes and constants at the top of a module."""
+    found = {node.name: node for node in definitions(tree)}
+    for node in tree.body:
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+            if isinstance(target, ast.Name) and not target.id.startswith("__"):
+                found.setdefault(target.id, node)
+    return found
+
+
 def _definition(tree: ast.Module, name: str) -> ast.AST:
-    return next(node for node in definitions(tree) if node.name == name)
+    return _named(tree)[name]
 
 
 def chosen(place: str, names: list[str], each: int, draw: random.Random) -> Iterator[tuple]:
     """File, definition, line, change and mutant for a few random changes of each definition of a place."""
     for path in library_files(ROOT, place):
         source = path.read_text("utf-8")
-        for name in dict.fromkeys(node.name for node in definitions(parse(path))):
+        for name in _named(parse(path)):
             if name in (names or [name]):
                 possible = list(mutants(source, name))
                 for change in draw.sample(possible, min(each, len(possible))):
@@ -103,13 +126,18 @@ def named_tests(place: str) -> list[Path]:
     """The tests of a chapter; of machinery those of the same name, else all of its folder."""
     folder, _, name = place.rpartition("/")
     own = chapter_tests(ROOT, place) if folder else sorted((ROOT / "tests").glob(f"test_{place}*.py"))
+    if own and folder:
+        return [*own, ROOT / "tests/test_defaults.py"]
     return own or files(ROOT / "tests" / (folder or name), ".py")
 
 
 def passes(tests: list[str], tree: Path) -> bool:
-    """Whether these tests pass in a copy of the tree."""
+    """Whether these tests pass in a copy of the tree, and end at all."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
-    return subprocess.run(command, cwd=tree, capture_output=True).returncode == 0
+    try:
+        return subprocess.run(command, cwd=tree, capture_output=True, timeout=HANGS).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
 
 
 def main() -> int:

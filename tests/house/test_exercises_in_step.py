@@ -5,6 +5,7 @@ The notebooks run in this process, cell by cell: seconds instead of a kernel for
 
 import json
 import linecache
+import re
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -96,7 +97,7 @@ class TestNotebook:
         chapter = of(path)
         for name in chapter.exercises:
             chapter.solution(name)
-            assert f" {name}(" in capsys.readouterr().out
+            assert re.search(rf" {name}\b", capsys.readouterr().out)
 
 
 EXAMPLE = '''---

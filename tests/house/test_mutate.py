@@ -1,10 +1,11 @@
 """The planter of faults changes what it should, one thing at a time."""
 
 import ast
+import subprocess
 
 import pytest
 
-from tests.house.mutate import mutants, named_tests
+from tests.house.mutate import mutants, named_tests, passes
 from tests.house.tree import ROOT, inside
 
 SOURCE = '''
@@ -39,6 +40,7 @@ def test_every_operator_condition_and_number_is_changed_once():
             "0 -> 1",
             "2 -> 3",
             "x < 0 -> x >= 0",
+            "x < 0 -> x <= 0",
             "if x < 0: -> if not x < 0:",
             "x - 1 -> x + 1",
             "(x - 1) / 2 -> (x - 1) * 2",
@@ -58,6 +60,37 @@ def test_keywords_are_dropped_booleans_flipped_and_private_definitions_entered()
     }
 
 
+CONSTANTS = """
+__numerics__ = 1
+LIMITS: dict[str, int] = {"low": 3}
+
+def inside(x, known):
+    return 0 <= x < LIMITS["low"] and x in known and x is not None and x // 4 % 5
+"""
+
+
+def test_both_ends_of_a_chain_membership_and_the_constants_of_a_module_are_changed():
+    changes = {change for _, change, _ in mutants(CONSTANTS, "inside")}
+    shown = {change.partition(" -> ")[2] for change in changes if "<=" in change and "and" not in change}
+    assert shown == {
+        f"0 {low} x {high} LIMITS['low']"
+        for low, high in [(">", "<"), ("<", "<"), ("<=", ">="), ("<=", "<=")]
+    }
+    assert {"x in known -> x not in known", "x is not None -> x is None"} <= changes
+    assert {"x // 4 -> x * 4", "x // 4 % 5 -> x // 4 // 5"} <= changes
+    [(line, change, mutant)] = mutants(CONSTANTS, "LIMITS")
+    assert (line, change) == (3, "3 -> 4")
+    assert "__numerics__ = 1" in mutant
+
+
+def test_tests_that_do_not_end_have_noticed(monkeypatch):
+    def run(*arguments, timeout, **options):
+        raise subprocess.TimeoutExpired("pytest", timeout)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    assert not passes(["tests/test_main.py"], ROOT)
+
+
 def test_a_mutant_differs_from_the_source_in_one_place_only():
     for line, _, mutant in mutants(SOURCE, "f"):
         assert mutant != ast.unparse(ast.parse(SOURCE))
@@ -72,7 +105,7 @@ def test_a_mutant_differs_from_the_source_in_one_place_only():
         ("layers/norm", "tests/layers/test_norm.py"),
         ("measure/hashing", "tests/measure/test_hashing.py"),
         ("registry", "tests/test_registry.py"),
-        ("classroom", "tests/classroom/faulty_layers.py"),
+        ("classroom", "tests/classroom/answers_for_tests.py"),
         ("compare/table", "tests/compare/conftest.py"),
     ],
 )

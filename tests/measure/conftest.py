@@ -4,6 +4,7 @@ import importlib
 import itertools
 import json
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -132,6 +133,8 @@ class Lab:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
+            # A shell that runs the tests in the background lets its children ignore Ctrl-C.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def runs(self, what: str = "noisy") -> dict[int, int]:

@@ -26,7 +26,7 @@ from course_lib.measure.sample import Sample
 from course_lib.measure.store import Result
 
 NAN = float("nan")
-UNTRAINED = "arm weak is not trained: weak_loss is 2.5, not at most 2.4"
+UNTRAINED = "“weak” is not trained: 2.5, at most 2.4 is needed"
 
 
 def claim(value, expect, **options):

@@ -2,7 +2,8 @@
 
 import math
 from functools import partial
-from itertools import chain
+from itertools import chain, count
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from course_lib.data import Split, load
+from course_lib.training import loop
 from course_lib.training.hooks import EarlyStopping, Progress, Validation
 from course_lib.training.loop import cosine_schedule, default_loss, evaluate, fit
 from tests.training.loop_models import classes, noisy_net, regression, same
@@ -470,3 +472,11 @@ def test_a_character_model_learns_from_windows():
         (counts / counts.sum()).log()[None].expand(windows.y.numel(), -1), windows.y.reshape(-1)
     )
     assert evaluate(model, windows, metric="loss") < alone.item() - 0.3
+
+
+def test_the_seconds_of_a_run_are_those_between_its_looks_at_the_clock(monkeypatch):
+    ticks = count()
+    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
+    history = fit(nn.Linear(3, 1), regression(), steps=4)
+    assert history.seconds == 4.0  # one look at the start, one behind each step
+    assert next(ticks) == 5

@@ -8,6 +8,7 @@ import torch
 from sklearn.model_selection import KFold
 from torch import nn
 
+from course_lib.training import validation
 from course_lib.training.hooks import EarlyStopping, Validation
 from course_lib.training.loop import evaluate, fit
 from course_lib.training.validation import kfold_indices, kfold_scores, stopping_point
@@ -108,3 +109,49 @@ def test_folds_that_leave_nothing_are_refused():
         kfold_scores(lambda: nn.Linear(1, 1), (torch.zeros(4, 1), torch.zeros(4, 1)), validation=1.0, steps=1)
     with pytest.raises(ValueError, match="got 0 and 0"):
         stopping_point([1.0], patience=0)
+
+
+@pytest.mark.parametrize(("patience", "every"), [(None, 100), (3, 7)])
+def test_what_each_fold_hands_to_the_training(monkeypatch, patience, every):
+    seen = []
+    monkeypatch.setattr(validation, "fit", lambda model, data, **options: seen.append((data, options)))
+    x, y = torch.arange(20.0)[:, None], torch.arange(20.0)[:, None]
+    options = {} if patience is None else {"patience": patience, "every": every}
+    kfold_scores(lambda: nn.Linear(1, 1), (x, y), metric="loss", seed=3, steps=9, lr=0.5, **options)
+    assert [given["seed"] for _, given in seen] == [3, 4, 5, 6, 7]
+    assert [len(data[0]) for data, _ in seen] == [13] * 5  # of sixteen, a fifth is watched
+    for (used, targets), given in seen:
+        assert torch.equal(used, targets)
+        assert (given["steps"], given["lr"]) == (9, 0.5)
+        assert [(type(h), h.patience, h.every) for h in given["hooks"]] == (
+            [(validation.EarlyStopping, 3, 7)] if patience else []
+        )
+        for hook in given["hooks"]:
+            assert not {*hook.data[0].flatten().tolist()} & {*used.flatten().tolist()}
+
+
+@pytest.mark.parametrize(("share", "watched"), [(0.01, 1), (0.5, 4), (0.9, 7)])
+def test_at_least_one_row_is_watched(monkeypatch, share, watched):
+    sizes = []
+    monkeypatch.setattr(validation, "fit", lambda model, data, **options: sizes.append(len(data[0])))
+    rows = torch.arange(16.0)[:, None]
+    kfold_scores(lambda: nn.Linear(1, 1), (rows, rows), folds=2, validation=share, metric="loss")
+    assert sizes == [8 - watched] * 2
+    for outside in (0.0, 1.0):
+        with pytest.raises(ValueError, match="share between 0 and 1"):
+            kfold_scores(lambda: nn.Linear(1, 1), (rows, rows), validation=outside)
+
+
+def test_folds_from_two_to_as_many_as_rows():
+    assert [len(held_out) for _, held_out in kfold_indices(4, 4)] == [1] * 4
+    assert [len(held_out) for _, held_out in kfold_indices(5, 2)] == [3, 2]
+    for rest, held_out in kfold_indices(5, 2):
+        assert sorted([*rest.tolist(), *held_out.tolist()]) == list(range(5))
+        assert rest.tolist() == sorted(rest.tolist())
+        assert held_out.tolist() == sorted(held_out.tolist())
+    for folds in (1, 5):
+        with pytest.raises(ValueError, match="folds of 4 rows"):
+            kfold_indices(4, folds)
+    for options in ({"patience": 0}, {"patience": 1, "min_delta": -0.1}):
+        with pytest.raises(ValueError, match="need patience"):
+            stopping_point([1.0], **options)

@@ -20,7 +20,7 @@ from course_lib.classroom.answers.outcomes import (
 )
 from course_lib.classroom.answers.probes import explain
 from course_lib.classroom.answers.results import explain_gradient, explain_nan, explain_shape
-from course_lib.classroom.answers.rules import Rule, watched
+from course_lib.classroom.answers.rules import Rule, Usage, watched
 from course_lib.classroom.answers.trial import Build, Mistakes, Trial, UnfitError
 
 Cases = Callable[[], Iterator[Any] | Sequence[Any]] | Sequence[Any]
@@ -212,15 +212,7 @@ class Exercise:
         trial = self.trial
         for rule in self.rules:
             for given, _ in trial.runs:
-                # `run` may itself use what the rule forbids: only the answer's own calls are watched.
-                usage = None
-
-                def own(*args: Any, **kwargs: Any) -> Any:
-                    nonlocal usage
-                    with watched() as usage:
-                        return answer(*args, **kwargs)
-
-                call(trial.seen(own), given, tracked=False)
+                usage = self._usage(answer, given, rule)
                 broken = rule.broken(usage, *given.args, **given.kwargs) if usage else ""
                 if broken:
                     text = f"The values are right, but {broken}."
@@ -231,6 +223,18 @@ class Exercise:
         if trial.has_gradients and any(is_single(outcome.value) for outcome in outcomes):
             text += " (to single precision: your result is float32 where the input is float64)"
         return Verdict("right", text)
+
+    def _usage(self, answer: Any, given: Case, rule: Rule) -> Usage | None:
+        """What the answer's own calls use; ``run`` may itself use what the rule forbids."""
+        usage = None
+
+        def own(*args: Any, **kwargs: Any) -> Any:
+            nonlocal usage
+            with watched(sizes=rule.sizes) as usage:
+                return answer(*args, **kwargs)
+
+        call(self.trial.seen(own), given, tracked=False)  # in double precision, as everywhere
+        return usage
 
     def _diagnose(
         self,

@@ -320,7 +320,9 @@ def compare(expected: Any, got: Any, where: str, tolerance: Tolerance) -> Differ
         return _compare_items(expected, got, where, tolerance)
     if wanted == "a list or tuple":
         if len(expected) != len(got):
-            return Difference("type", f"{where} has {len(got)} parts, expected {len(expected)}")
+            few = all(_kind(x) == "a number" for x in (*expected, *got)) and len(expected) + len(got) <= FEW
+            text = f"is {short(list(got))}, expected {short(list(expected))}"
+            return Difference("type", f"{where} {text if few else _parts(got, expected)}")
         parts = zip(expected, got, strict=True)
         found = (compare(e, g, f"{where}[{i}]", tolerance) for i, (e, g) in enumerate(parts))
         return next((f for f in found if f is not None), None)
@@ -328,6 +330,10 @@ def compare(expected: Any, got: Any, where: str, tolerance: Tolerance) -> Differ
         return _compare_numbers(expected, got, where, tolerance)
     same = expected is got or bool(np.all(expected == got))
     return None if same else Difference("value", where, expected, got)
+
+
+def _parts(got: Sequence, expected: Sequence) -> str:
+    return f"has {len(got)} parts, expected {len(expected)}"
 
 
 def _compare_items(expected: Mapping, got: Mapping, where: str, tolerance: Tolerance) -> Difference | None:
