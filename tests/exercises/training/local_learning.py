@@ -366,6 +366,20 @@ def range_to_depth(l, num_layers, depth):
     )
 
 
+@wrong("my_auxiliary_layers", "ignored l")
+def share_of_the_network(l, num_layers, depth):
+    n = num_layers - l - 1
+    share = [round((num_layers - 1) * i / depth) for i in range(1, depth + 1)]
+    return list(range(l + 1, num_layers)) if depth >= n else share
+
+
+@wrong("my_som_update", "ignored x")
+def towards_the_winner(weights, positions, x, lr, sigma):
+    c = winner_of(weights, x)
+    h = torch.exp(-on_grid(positions, c) / (2 * sigma**2))
+    return weights + lr * h[:, None] * (weights[c] - weights)
+
+
 @wrong("my_auxiliary_layers", "last_missing_when_few")
 def range_too_short(l, num_layers, depth):
     n = num_layers - l - 1
@@ -509,6 +523,17 @@ def tau_added(l, num_modules, depth, tau):
 @wrong("my_pyramid_depth", "no_brackets")
 def bracket_lost(l, num_modules, depth, tau):
     return round(depth * (1 - tau * l / num_modules - 2) + tau * l / num_modules - 2)
+
+
+@wrong("my_pyramid_depth", "last_term_missing", "by_all_modules")  # both
+def share_of_all_modules(l, num_modules, depth, tau):
+    return round(depth * (1 - tau * l / num_modules))
+
+
+@wrong("my_pyramid_depth", "cuts_off", "by_all_modules")  # both
+def cut_share_of_all(l, num_modules, depth, tau):
+    f = tau * l / num_modules
+    return int(depth * (1 - f) + f)
 
 
 @wrong("my_pyramid_depth", "at_least_one")
@@ -1366,6 +1391,19 @@ def no_roots(alpha_bar):
 def stacked(alpha_bar):
     before, after = alpha_bar[:-1], alpha_bar[1:]
     return torch.stack(solved(before, after, before / after))
+
+
+@wrong("my_noprop_coefficients", "later_bar_for_ratio")
+def alpha_is_the_later_bar(alpha_bar):
+    return solved(alpha_bar[:-1], alpha_bar[1:], alpha_bar[1:])
+
+
+@wrong("my_noprop_coefficients", "noisier_level_in_c")
+def before_in_c(alpha_bar):
+    before, after = alpha_bar[:-1], alpha_bar[1:]
+    alpha = before / after
+    c = 1 / (1 / (1 - before) + alpha / (1 - alpha))
+    return c * after.sqrt() / (1 - after), c * alpha.sqrt() / (1 - alpha), c
 
 
 @wrong("my_noprop_coefficients", "difference_for_ratio")

@@ -47,6 +47,8 @@ def my_noprop_coefficients(alpha_bar):
 @my_noprop_coefficients.mistakes(
     multiplied_once_more="You divide the right sides by c; a is c times the right side.",
     precision_returned="The third result is the precision 1 / c, not the variance.",
+    later_bar_for_ratio="You took alpha-bar for alpha: alpha is the ratio of two neighbours.",
+    noisier_level_in_c="c has the level before the step; it asks for the one after it, alpha-bar t.",
     difference_for_ratio="alpha is the ratio of two neighbours; you took their difference.",
     roots_below="Below the fractions of a and b there is no root.",
     variances_added="You add variances. Here precisions add, because two pieces of knowledge come together.",
@@ -58,9 +60,11 @@ def _(alpha_bar, *, wrong):
     alpha = before if wrong.bar_for_ratio else after / before if wrong.ratio_upside_down else before / after
     if wrong.difference_for_ratio:
         alpha = after - before
+    if wrong.later_bar_for_ratio:
+        alpha = after
     level = before if wrong.noisier_level else after
     second = 0 if wrong.first_only else (1 if wrong.alpha_forgotten else alpha) / (1 - alpha)
-    precision = 1 / (1 - level) + second
+    precision = 1 / (1 - (before if wrong.noisier_level_in_c else level)) + second
     c = (1 - level) + (1 - alpha) if wrong.variances_added else 1 / precision
     factor = 1 if wrong.still_divided else 1 / c if wrong.multiplied_once_more or wrong.precision else c
     a = factor * (level if wrong.no_root_in_a else level.sqrt()) / (1 - level)
