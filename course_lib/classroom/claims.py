@@ -38,7 +38,7 @@ def show_claims(*sources: Callable | Statement | Iterable[Statement], first: int
     Args:
         sources: experiments, whose statements are judged by their stored results; or statements that were
             computed on the page, with ``paper=`` and a number as ``value=``.
-        first: how many rows stand on the page; the others, if they are two or more, are folded behind one line.
+        first: how many rows stand on the page; the others, if they are two or more, are folded behind a line.
 
     Raises:
         ClaimDrift: if a verdict is not the pinned one; the table is shown first.
