@@ -62,7 +62,7 @@ def figure(fig: Any, *, alt: str = "", caption: str | None = None) -> None:
 
 
 def picture_html(fig: Figure, alt: str, below: str = "", *, tight: bool = True) -> str:
-    """An HTML ``<figure>`` with the drawing, no wider than the page.
+    """An HTML ``<figure>`` with the drawing, no wider than the page; on a phone a wide one scrolls inside.
 
     Args:
         fig: a matplotlib figure.
@@ -140,6 +140,6 @@ def _for_page(text: str, alt: str) -> str:
     head = (
         '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" role="img" '
         f'aria-label="{html.escape(alt)}" viewBox="{view[1] if view else ""}" width="{size["width"]}" '
-        f'height="{size["height"]}">'
+        f'height="{size["height"]}" style="--drawn:{size["width"]}px">'
     )
     return re.sub(r"^<svg [^>]*>", lambda _: head, text)

@@ -26,8 +26,9 @@ VARIABLES = {ORANGE: "var(--course-orange,#E69F00)", SKY: "var(--course-sky,#56B
 
 # Sphinx' theme puts a light plate under every output of a dark page; our figures need none.
 STYLE_SHEET = """<style>
-.course-figure{margin:0}
-.course-figure svg{max-width:100%;height:auto}
+.course-figure{margin:0;overflow-x:auto;scrollbar-width:thin}
+.course-figure svg{max-width:100%;min-width:min(var(--drawn,0px),34rem);height:auto}
+.course-figure figcaption{position:sticky;left:0}
 :is([data-theme=light],[data-jp-theme-light=true]){--course-orange:#BD8200;--course-sky:#2F8FCF}
 [data-theme=dark] .cell_output .text_html:has(.course-figure)
 {background:none!important;color:inherit!important;padding:0!important}
