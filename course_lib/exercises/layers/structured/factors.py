@@ -101,7 +101,9 @@ def my_balanced(u, v):
     scaled_only="The columns are equally long now, but not orthogonal: scaling is not enough.",
     only_u="U has orthonormal columns now, and V holds the rest: share out what is left (an SVD of the small factor).",
     vh_for_v="torch.linalg.svd returns its third factor transposed already (Vh): V' is to become V again.",
-    core_turned="The small matrix between the two orthogonal factors is R S': transpose the second triangle, not the first.",
+    core_turned="With U = Q R and V = P S, the small matrix in between is R S': transpose S, not R.",
+    core_untransposed="With U = Q R and V = P S, the small matrix in between is R S': S is transposed.",
+    scaled_as_a_whole="The two factors are equally large now, but their columns are not orthogonal: scaling is not enough.",
 )
 def _(u, v, *, wrong):
     p, s, qh = torch.linalg.svd(u @ v.mT, full_matrices=False)
@@ -117,11 +119,15 @@ def _(u, v, *, wrong):
         left = right = 0
     if wrong.unchanged:
         return u, v
-    if wrong.only_u or wrong.vh_for_v or wrong.core_turned:
+    if wrong.scaled_as_a_whole:
+        ratio = (v.norm() / u.norm()).sqrt()
+        return u * ratio, v / ratio
+    if wrong.only_u or wrong.vh_for_v or wrong.core_turned or wrong.core_untransposed:
         (qu, ru), (qv, rv) = torch.linalg.qr(u), torch.linalg.qr(v)
         if wrong.only_u:
             return qu, v @ ru.mT
-        a, s, bh = torch.linalg.svd(ru.mT @ rv if wrong.core_turned else ru @ rv.mT)
+        core = ru.mT @ rv if wrong.core_turned else ru @ rv if wrong.core_untransposed else ru @ rv.mT
+        a, s, bh = torch.linalg.svd(core)
         return qu @ a * s.sqrt(), qv @ (bh if wrong.vh_for_v else bh.mT) * s.sqrt()
     if wrong.scaled_only:
         ratio = (v.norm(dim=0) / u.norm(dim=0)).sqrt()
