@@ -210,7 +210,8 @@ def my_confused_pair(result):
     text = f"is told apart: the last token's results differ by {gap:.3g}"
     if not torch.allclose(first[-1], second[-1]):
         return f"{text} (the last tokens differ, so they ask for different things)"
-    if any((x == 0).all(1).any() for x in (first, second)):
+    told = [x[(x != 0).any(1)] for x in (first, second)]  # without tokens of zeros
+    if told[0].shape == told[1].shape and torch.allclose(*told):
         return f"{text} (a token of zeros is a token: its score is 0, its weight is not)"
     return text
 
@@ -322,6 +323,8 @@ def _(keys, values, question, size, *, wrong):
         question = keys.gather(1, (question % keys.shape[1])[:, None])[:, 0]
     second = F.one_hot(question, size) if wrong.value_of_question else torch.zeros(len(question), size)
     asked = torch.cat([F.one_hot(question, size), second], -1)[:, None]
+    if wrong.interleaved:
+        asked = asked.unflatten(-1, (2, size)).mT.flatten(2)
     if wrong.question_among_values:
         asked = asked.roll(size, -1)
     parts = [pairs] if wrong.no_question else [asked, pairs] if wrong.question_first else [pairs, asked]
