@@ -136,30 +136,35 @@ def axes_of_input(failures: Sequence[Failure], called: dict[str, str]) -> Iterat
 
 def ignored(failures: Sequence[Failure], called: dict[str, str]) -> Iterator[Diagnosis]:
     """The answer does not depend on an argument on which the right one does."""
-    failure = failures[-1]  # in the smallest case, much does not matter
-    for name, value in failure.given.items.items():
-        for other in _others(value):
-            given = failure.given.with_(name, other)
-            right = failure.right_on(given)
-            if right.error is not None or difference(failure.expected, right, NEAR, values_only=True) is None:
-                continue
-            mine = failure.answer_on(given)
-            if mine.error is None and difference(failure.got, mine, NEAR, values_only=True) is None:
-                hint = f"Your result does not depend on {called.get(name, name)}; the right one does."
-                yield Diagnosis(f"ignored {name}", hint)
-            break
+    for name in failures[-1].given.items:
+        # In the smallest case much does not matter; and where a softmax is saturated, nearly nothing does.
+        used = [use for failure in failures for use in _uses(failure, name)]
+        if used and not any(used):
+            hint = f"Your result does not depend on {called.get(name, name)}; the right one does."
+            yield Diagnosis(f"ignored {name}", hint)
+
+
+def _uses(failure: Failure, name: str) -> Iterator[bool]:
+    """Whether the answer moves with an argument, for each change of it that moves the right one."""
+    for other in _others(failure.given.items.get(name)):
+        given = failure.given.with_(name, other)
+        right = failure.right_on(given)
+        if right.error is not None or difference(failure.expected, right, NEAR, values_only=True) is None:
+            continue
+        mine = failure.answer_on(given)
+        yield mine.error is not None or difference(failure.got, mine, NEAR, values_only=True) is not None
 
 
 def _others(value: Any) -> list[Any]:
     if isinstance(value, bool):
         return [not value]
     if isinstance(value, int):
-        return [value + 1, value - 1]
+        return [value + 1, value - 1, 2 * value + 1]
     if isinstance(value, float):
-        return [value * 1.5 + 0.25]
+        return [value * 1.5 + 0.25, value / 8 + 0.01]
     if isinstance(value, Tensor) and value.is_floating_point() and value.numel():
         noise = torch.randn(value.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-        return [value * 1.25 + 0.1 * noise * (1 + value.abs())]
+        return [value * 1.25 + 0.1 * noise * (1 + value.abs()), -value]
     if isinstance(value, Tensor) and value.dtype == torch.bool:
         return [~value]
     return []
@@ -192,7 +197,8 @@ def _seen(right: Tensor, mine: Tensor, own: str, out: int) -> Diagnosis | None:
     """What is wrong with a pattern in which ``[i, j]`` says: place j of the result depends on place i."""
     others = ~torch.eye(len(right), dtype=torch.bool)
     place = f"Place t of your result (axis {out})"
-    if not right.tril(-1).any() and mine.tril(-1).any() and right.triu(1).any():
+    upper = torch.ones_like(right).triu()
+    if bool((right == upper).all()) and mine.tril(-1).any() and len(right) > 1:
         return Diagnosis("future", f"{place} depends on later places of {own}: it sees the future.")
     if not (right & others).any() and (mine & others).any():
         return Diagnosis("mixes", f"{place} must depend on place t of {own} alone; yours depends on others.")
@@ -200,7 +206,8 @@ def _seen(right: Tensor, mine: Tensor, own: str, out: int) -> Diagnosis | None:
         return Diagnosis(
             "does not mix", f"{place} depends on place t of {own} alone; it must see others, too."
         )
-    if bool((mine <= right).all()) and right.diagonal().all() and not mine.diagonal().all() and mine.any():
+    only_itself = bool(((mine & others) == (right & others)).all()) and mine.any()
+    if only_itself and right.diagonal().all() and not mine.diagonal().any():
         return Diagnosis("not itself", f"{place} does not depend on place t of {own} itself.")
     return None
 

@@ -182,6 +182,8 @@ class Exercise:
             if all(outcome.value is None for outcome in outcomes):
                 return Verdict(kind, "returned None: write its body first")
             kind = "type"  # only some of the cases end without a result
+        if kind == "gradient" and (broken := self._judge_rules(answer, outcomes)).kind == "rule":
+            return broken  # who uses autograd where it is forbidden has no gradient of the result either
         failing = [i for _, _, i in order if found[i].kind == found[first].kind]
         diagnoses = self._diagnose(answer, outcomes, kind, failing, [i for i, d in enumerate(found) if d])
         text = self._text(answer, found[first], kind, first, failing, outcomes)

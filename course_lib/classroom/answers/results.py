@@ -13,6 +13,12 @@ from course_lib.classroom.answers.outcomes import numbers, wide
 
 def explain_gradient(failures: Sequence[Failure], name: str, called: str) -> list[Diagnosis]:
     """What is wrong with the gradient of one argument whose values are right."""
+    if any(f.got.overwritten for f in failures):
+        hint = (
+            "The backward pass needs numbers that you overwrite (x[...] = ..., +=): read from the original, "
+            "write to a copy, or join new tensors (cat, stack, where)."
+        )
+        return [Diagnosis("overwritten", hint)]
     pairs = [(f.expected.gradients[name], f.got.gradients.get(name)) for f in failures]
     if all(g is None or not g.any() for _, g in pairs):
         hint = (
@@ -56,16 +62,38 @@ def explain_shape(failures: Sequence[Failure]) -> list[Diagnosis]:
 
 def explain_nan(failures: Sequence[Failure]) -> list[Diagnosis]:
     """Why a number is not finite, judged by the inputs."""
-    values = [
-        x.abs() for f in failures for x in numbers(list(f.given.items.values())) if x.is_floating_point()
-    ]
-    if any(x.numel() and x.max() > 80 for x in values):
+    if all(_largest(f) > 80 for f in failures):
         hint = (
             "Large numbers overflow on the way (exp): subtract the largest one first, or choose with where."
         )
         return [Diagnosis("overflow", hint)]
-    hint = "Something is divided by zero, or the logarithm or root of zero is taken: at which inputs?"
+    got = [g for f in failures for _, g in f.pairs if not g.is_complex()]
+    if got and not any(g.isnan().any() for g in got):
+        hint = (
+            "An infinite number is left in your result: a mask of infinity on which nothing acts, "
+            "a division by zero, or the logarithm of zero."
+        )
+        return [Diagnosis("infinite", hint)]
+    if any(_lost_row(g) for g in got):
+        hint = (
+            "Whole rows are nan: the softmax or mean of a row in which everything is hidden, "
+            "or infinity times zero (a mask that is multiplied)."
+        )
+        return [Diagnosis("empty row", hint)]
+    hint = (
+        "nan comes from 0 / 0, from infinity times zero, from infinity less infinity, or from the "
+        "logarithm, root or power of a negative number: at which inputs?"
+    )
     return [Diagnosis("division by zero", hint)]
+
+
+def _largest(failure: Failure) -> float:
+    values = [x.abs().max() for x in numbers(list(failure.given.items.values())) if x.numel()]
+    return max((x.item() for x in values if x.is_floating_point()), default=0.0)
+
+
+def _lost_row(got: Tensor) -> bool:
+    return got.ndim > 1 and got.shape[-1] > 1 and bool(got.isnan().all(-1).any())
 
 
 # ----------------------------------------------------------------------- what came, against what should
@@ -133,7 +161,8 @@ def _constant(failures: Sequence[Failure]) -> Iterator[Diagnosis]:
             return
     offset = (g - e).median()
     if near(e + offset, g) and e.unique().numel() > 1:
-        yield Diagnosis("offset", f"Your result is the right one plus {offset.item():.4g}.")
+        sign = "plus" if offset > 0 else "minus"
+        yield Diagnosis("offset", f"Your result is the right one {sign} {offset.abs().item():.4g}.")
 
 
 def _fraction(x: float) -> str:
@@ -187,9 +216,12 @@ def count(failures: Sequence[Failure], called: dict[str, str]) -> Iterator[Diagn
             ):
                 yield Diagnosis(name, f"Your result is {hint.format(where)}.")
                 return
+    # Any wrong number is the right one times some factor: only of several numbers does that say something.
+    if all(sum(e.numel() for e, _ in failure.pairs) < 2 for failure, _ in factors):
+        return
     values = [f for _, f in factors]
     if len(values) > 1 and max(values) - min(values) > 1e-6:
-        shown = ", ".join(_fraction(v) for v in values[:3])
+        shown = ", ".join(list(dict.fromkeys(map(_fraction, values)))[:3])
         hint = (
             f"In each case another factor ({shown}): what depends on the input and scales all of the result?"
         )

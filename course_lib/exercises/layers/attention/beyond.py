@@ -40,12 +40,18 @@ def my_update(state, patterns, beta):
     adds_to_state="The update replaces the state, it does not add to it.",
     root_of_width="You divide by the root of the width. Here beta takes that place, alone.",
     scores_only="These are the weights; the update mixes the patterns with them.",
+    best_alone="The softmax weighs all patterns; yours takes the nearest one alone.",
+    over_everything="Your softmax runs over states and patterns together; each state has a softmax of its own.",
 )
 def _(state, patterns, beta, *, wrong):
     factor = 1 if wrong.no_beta or wrong.beta_outside else 1 / beta if wrong.divided_scores else beta
     weights = (factor * state @ patterns.T / (state.shape[-1] ** 0.5 if wrong.root_of_width else 1)).softmax(
         0 if wrong.over_states else -1
     )
+    if wrong.over_everything:
+        weights = (beta * state @ patterns.T).flatten().softmax(0).reshape(len(state), len(patterns))
+    if wrong.best_alone:
+        weights = F.one_hot(weights.argmax(-1), len(patterns)).to(weights)
     if wrong.scores_only:
         return weights
     mixed = weights @ patterns * (beta if wrong.beta_outside else 1 / beta if wrong.divided_after else 1)
@@ -78,6 +84,9 @@ def my_energy(state, patterns, beta):
     overflow="The exponential overflows at large beta: torch.logsumexp does not.",
     no_beta_inside="beta is missing inside the exponential.",
     log_n_undivided="The logarithm of N is divided by beta, too.",
+    other_base="The logarithm of N is the natural one (math.log).",
+    width_for_n="N is the number of patterns, len(patterns), not their width.",
+    largest_entry="The last term has the largest squared length of a pattern, not the largest squared entry.",
 )
 def _(state, patterns, beta, *, wrong):
     scores = state @ patterns.T * (1 if wrong.no_beta_inside else beta)
@@ -90,7 +99,11 @@ def _(state, patterns, beta, *, wrong):
     if wrong.mean_for_sum:
         lse = lse - count
     lse = lse if wrong.no_division else lse / beta
-    largest = patterns.square().sum(-1).max()
+    if wrong.other_base:
+        count = torch.tensor(float(len(patterns))).log2()
+    if wrong.width_for_n:
+        count = torch.tensor(float(patterns.shape[1])).log()
+    largest = patterns.square().max() if wrong.largest_entry else patterns.square().sum(-1).max()
     largest = (largest.sqrt() if wrong.largest_not_squared else largest) / (
         1 if wrong.largest_not_halved else 2
     )
@@ -138,15 +151,23 @@ def my_all_attention(q, k, v, slot_keys, slot_values):
     unscaled="No score is scaled: both kinds are divided by the root of e.",
     mixed_up="Weights and values stand in a different order: slots first in one, tokens first in the other.",
     context_values_only="The values of the slots are not mixed in.",
+    scaled_twice="The scores are divided by the root of e twice.",
+    past_hidden="You hide the past and show the future: a token sees the slots, itself and what is before it.",
 )
 def _(q, k, v, slot_keys, slot_values, *, wrong):
     n, t = slot_keys.shape[1], q.shape[2]
     root = q.shape[-1] ** 0.5
     to_slots = einsum("bhte,hne->bhtn", q, slot_keys) / (
-        1 if wrong.unscaled_slots or wrong.unscaled else root
+        1 if wrong.unscaled_slots or wrong.unscaled else root**2 if wrong.scaled_twice else root
     )
-    to_context = q @ k.mT / (1 if wrong.unscaled_context or wrong.unscaled else root)
+    to_context = (
+        q
+        @ k.mT
+        / (1 if wrong.unscaled_context or wrong.unscaled else root**2 if wrong.scaled_twice else root)
+    )
     future = torch.ones(t, t, dtype=torch.bool).triu(0 if wrong.own_token_hidden else 1)
+    if wrong.past_hidden:
+        future = future.T
     if not (wrong.no_mask or wrong.masked_slots):
         to_context = to_context.masked_fill(future, -torch.inf)
     if wrong.two_softmaxes:
@@ -184,7 +205,15 @@ def my_confused_pair(result):
         for x in (first, second)
     ]
     gap = (last[0] - last[1]).abs().max().item()
-    return "" if gap < 1e-9 else f"is told apart: the last token's results differ by {gap:.3g}"
+    if gap < 1e-9:
+        return ""
+    text = f"is told apart: the last token's results differ by {gap:.3g}"
+    if not torch.allclose(first[-1], second[-1]):
+        return f"{text} (the last tokens differ, so they ask for different things)"
+    told = [x[(x != 0).any(1)] for x in (first, second)]  # without tokens of zeros
+    if told[0].shape == told[1].shape and torch.allclose(*told):
+        return f"{text} (a token of zeros is a token: its score is 0, its weight is not)"
+    return text
 
 
 def _heads_and_relations():
@@ -226,12 +255,18 @@ def my_relational(a, rho, z, w):
     relations_unweighted="The relations are summed over all senders alike; they need the attention weights too.",
     same_for_all_heads="All heads use the same W. The relations are shared by the heads; W is each head's own.",
     mean_of_relations="You average over the relations; the equation adds them up.",
+    softmax_on_weights="a holds the weights already: no further softmax.",
+    first_head="All heads use the W of the first; W is each head's own.",
 )
 def _(a, rho, z, w, *, wrong):
     if wrong.turned_relation and rho.shape[-1] == rho.shape[-2]:
         rho = rho.mT
     if wrong.softmax_on_relations:
         rho = rho.softmax(-1)
+    if wrong.softmax_on_weights:
+        a = a.softmax(-1)
+    if wrong.first_head:
+        w = w[:1].expand_as(w)
     if wrong.same_for_all_heads:
         w = w.mean(0, keepdim=True).expand_as(w)
     seen = einsum("bhts,brts->bhtr", torch.ones_like(a) if wrong.relations_unweighted else a, rho)
@@ -275,11 +310,22 @@ def my_dictionary(keys, values, question, size):
     halves_swapped="Key first, value second, in each token.",
     value_of_question="The token of the question holds the key alone; its second half is zero.",
     no_question="The question is missing: it is one more token.",
+    question_among_values="The question holds a key, so it stands in the first half of its token.",
+    question_as_place="`question` is a key itself, not the number of a pair.",
+    interleaved="In each token the key's one-hot vector comes as a whole, then the value's; yours alternate.",
 )
 def _(keys, values, question, size, *, wrong):
     hot = [F.one_hot(keys, size), F.one_hot(values, size)]
     pairs = torch.cat(hot[::-1] if wrong.halves_swapped else hot, -1)
+    if wrong.interleaved:
+        pairs = torch.stack(hot, -1).flatten(2)
+    if wrong.question_as_place:
+        question = keys.gather(1, (question % keys.shape[1])[:, None])[:, 0]
     second = F.one_hot(question, size) if wrong.value_of_question else torch.zeros(len(question), size)
     asked = torch.cat([F.one_hot(question, size), second], -1)[:, None]
+    if wrong.interleaved:
+        asked = asked.unflatten(-1, (2, size)).mT.flatten(2)
+    if wrong.question_among_values:
+        asked = asked.roll(size, -1)
     parts = [pairs] if wrong.no_question else [asked, pairs] if wrong.question_first else [pairs, asked]
     return torch.cat(parts, 1).double()

@@ -31,17 +31,20 @@ def my_cache_bytes(length, num_heads, num_kv_heads, dim, num_layers, bytes_per_n
 @my_cache_bytes.mistakes(
     keys_only="You counted the keys. What else does attention need of a past token?",
     queries_too="Queries of past tokens are never used again: only keys and values are kept.",
-    query_heads="Count the key-value heads, not the query heads: sharing is there to save memory.",
+    query_heads="Every query head has keys of its own in your count: count G heads, each d / H numbers wide.",
     narrower_heads="Sharing removes heads, it does not make the others narrower: a head is dim / num_heads wide.",
     one_layer="Every layer has keys and values of its own.",
     numbers="You counted numbers. How many bytes does each of them take?",
     squared="The matrix of scores (length times length) is not kept: only keys and values are.",
+    queries_beside="Queries of past tokens are never used again: only keys and values are kept.",
 )
 def _(length, num_heads, num_kv_heads, dim, num_layers, bytes_per_number, *, wrong):
     width = dim // num_heads
     if wrong.narrower_heads:
         width = width * num_kv_heads // num_heads
     heads = num_heads if wrong.query_heads else num_kv_heads
+    if wrong.queries_beside:
+        return length * (2 * num_kv_heads + num_heads) * width * num_layers * bytes_per_number
     kinds = 2 - wrong.keys_only + wrong.queries_too
     per_token = (
         kinds
@@ -76,11 +79,16 @@ def my_scores(q, k):
     multiplied="You multiply by the root of e where you should divide.",
     queries_for_width="You divide by the root of another size than e, the last axis of q.",
     keys_first="Your axes are (b, h, s, t): queries come first, then keys.",
+    weights="These are weights, which add up to one: the softmax belongs to the next step.",
+    all_heads="You divide by the root of h e, the width of all heads together; a head is e wide.",
 )
 def _(q, k, *, wrong):
     size = q.shape[-2] if wrong.queries_for_width else q.shape[-1]
+    size = size * q.shape[1] if wrong.all_heads else size
     power = 0 if wrong.unscaled else -1 if wrong.by_width else 0.5 if wrong.multiplied else -0.5
     scores = q @ k.mT * size**power
+    if wrong.weights:
+        return scores.softmax(-1)
     return scores.mT if wrong.keys_first else scores
 
 
@@ -114,16 +122,27 @@ def my_causal_weights(scores):
     over_queries="Your softmax runs down the columns (the queries). Each query's weights, a row, must add up to one.",
     over_all="Your softmax runs over the whole matrix; each row must add up to one.",
     no_softmax="These are masked scores, not weights: a softmax makes each row positive and adds it up to one.",
+    first_row_empty="A token sees itself, too: mask s > t, not s >= t. The first token sees nothing at all in yours: nan.",
+    no_softmax_infinite="These are masked scores, not weights: a softmax makes each row positive and adds it up to one.",
+    mask_multiplied="Zero times minus infinity is nan: write minus infinity where the mask is true (masked_fill), do not multiply.",
+    mask_too_weak="The future still has a little weight: write minus infinity there, not some negative number.",
 )
 def _(scores, *, wrong):
     t = scores.shape[-1]
-    hidden = torch.ones(t, t, dtype=torch.bool).triu(0 if wrong.own_token_hidden else 1)
+    own_hidden = wrong.own_token_hidden or wrong.first_row_empty
+    hidden = torch.ones(t, t, dtype=torch.bool).triu(0 if own_hidden else 1)
+    if wrong.mask_multiplied:
+        return (scores + torch.ones(t, t).triu(1) * -torch.inf).softmax(-1)
     if wrong.past_hidden:
         hidden = hidden.T
     if wrong.no_mask:
         hidden = torch.zeros_like(hidden)
     fill = 0.0 if wrong.zero_scores else -1e9 if wrong.own_token_hidden else -torch.inf
+    if wrong.mask_too_weak:
+        fill = -10.0
     masked = scores if wrong.mask_after else scores.masked_fill(hidden, fill)
+    if wrong.no_softmax_infinite:
+        return masked
     if wrong.no_softmax:
         return masked.clamp(min=-1e30)
     weights = (
@@ -172,6 +191,7 @@ def my_attention(x, wq, wk, wv, wo):
     mean_of_heads="The heads' messages are added up, not averaged.",
     turned="Your weights are used as (t, s) turned round: the sum runs over the keys s.",
     adds_input="The input is not added: the residual stream is the business of the block around the layer.",
+    joined_wrongly="Heads stand in front of the tokens (b, h, t, e): to lay them side by side, exchange these axes before you reshape.",
 )
 def _(x, wq, wk, wv, wo, *, wrong):
     if wrong.one_head:
@@ -197,6 +217,8 @@ def _(x, wq, wk, wv, wo, *, wrong):
     if wrong.mask_too_late:
         weights = weights.masked_fill(future, 0.0)
     heads = (weights.mT if wrong.turned else weights) @ (k if wrong.keys_for_values else v)
+    if wrong.joined_wrongly:
+        return heads.reshape(len(x), t, -1) @ wo.flatten(0, 1)
     sent = einsum("bhte,hed->btd", heads, wo) / (len(wo) if wrong.mean_of_heads else 1)
     return sent + x if wrong.adds_input else sent
 
@@ -230,6 +252,8 @@ def my_grouped_attention(q, k, v):
     shared_queries="You average the queries of a group. Queries are each head's own; keys and values are shared.",
     causal="There is no mask in this exercise: every query sees every key.",
     unscaled="The scores are not divided by the root of the width e.",
+    by_width="You divide by e; divide by its root.",
+    values_take_turns="Keys and values are not shared alike: your heads take turns with the values (0, 1, 0, 1, ...).",
     by_all_widths="You divide by the root of H e, the width of all heads together; a head is e wide.",
     over_queries="The softmax runs over the queries; each query's weights over the keys must add up to one.",
     keys_for_values="What is mixed are the keys in your answer; it should be the values.",
@@ -245,8 +269,9 @@ def _(q, k, v, *, wrong):
     if wrong.shared_queries:
         means = q.unflatten(1, (groups, -1)).mean(2)
         q = means.repeat_interleave(heads // groups, 1)
-    k, v = k[:, index], v[:, index]
-    scores = q @ k.mT
+    turns = torch.arange(heads) % v.shape[1] if wrong.values_take_turns else index
+    k, v = k[:, index], v[:, turns]
+    scores = q @ k.mT / (q.shape[-1] ** 0.5 if wrong.by_width else 1)
     scores = (
         scores if wrong.unscaled else scores / (q.shape[-1] * (heads if wrong.by_all_widths else 1)) ** 0.5
     )

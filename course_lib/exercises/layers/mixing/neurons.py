@@ -33,15 +33,31 @@ def my_gain(omega, tau):
     sign_of_cosine="At w = 0 the gain is one and it falls with w; yours rises: look at the sign of the cosine.",
     leak="The voltage keeps the share 1 - 1/tau, not 1/tau.",
     real_part="|H| is the length of a complex number, not its real part.",
+    complex_number="|H| is a real number, the absolute value of your H.",
+    keep_not_squared="|1 - a exp(-i w)|^2 = 1 - 2 a cos w + a^2: the last term is not squared in yours.",
+    hertz="omega is in radians per step already: no 2 pi.",
+    decibels="The gain itself is asked, not its decibels.",
+    exponential_decay="One step keeps the share 1 - 1/tau, not exp(-1/tau).",
+    no_delay="u_(t-1) is one step late: put H exp(i w (t - 1)) in its place.",
 )
 def _(omega, tau, *, wrong):
     if wrong.continuous:
         return 1 / torch.sqrt(1 + (omega * tau) ** 2)
+    if wrong.hertz:
+        omega = 2 * torch.pi * omega
     keep = 1 / tau if wrong.leak else 1 - 1 / tau
+    if wrong.exponential_decay:
+        keep = torch.tensor(-1 / tau).exp()
+    if wrong.no_delay:
+        return torch.ones_like(omega)
+    if wrong.complex_number:
+        return 1 / tau / (1 - keep * torch.exp(-1j * omega))
     share = 1.0 if wrong.without_input_factor else 1 / tau
     if wrong.real_part:
         return (share / (1 - keep * torch.exp(-1j * omega))).real
-    gain = share / torch.sqrt(1 - (-2 if wrong.sign_of_cosine else 2) * keep * torch.cos(omega) + keep**2)
+    gain = share / torch.sqrt(1 - (-2 if wrong.sign_of_cosine else 2) * keep * torch.cos(omega) + keep ** (1 if wrong.keep_not_squared else 2))
+    if wrong.decibels:
+        return 20 * gain.log10()
     return gain**2 if wrong.squared else gain
 
 
@@ -71,11 +87,13 @@ def my_soft_lif(x, tau):
 
 def _lif(
     x, tau, *, slope=4.0, theta=1.0, reset=True, zero=False, divided=True, soft_reset=False, surrogate="step",
-    strict=False, memory=True,
+    strict=False, memory=True, leaks=True, keeps_its_share=False, cut=False,
 ):  # fmt: skip
     u, spikes = torch.zeros_like(x[:, 0]), []
     for current in x.unbind(1):
-        v = (u if memory else 0 * u) + (current - u) / (tau if divided else 1)
+        v = (u if memory else 0 * u) + (current - (u if leaks else 0)) / (tau if divided else 1)
+        if keeps_its_share:
+            v = u * (1 - 1 / tau) + current
         hard = ((v > theta) if strict else (v >= theta)).to(x.dtype)
         soft = torch.sigmoid(slope * (v - theta))
         step = (
@@ -83,11 +101,16 @@ def _lif(
             if surrogate == "step"
             else soft
             if surrogate == "soft"
+            else v
+            if surrogate == "voltage"
+            else hard + (torch.sigmoid(slope * v - theta) - torch.sigmoid(slope * v - theta).detach())
+            if surrogate == "moved"
             else hard + 0 * v
         )
         spikes.append(step)
         rest = step if soft_reset else hard
         u = v if not reset else v * (1 - rest) if zero else v - theta * rest
+        u = u.detach() if cut else u
     return torch.stack(spikes, 1)
 
 
@@ -101,6 +124,11 @@ def _lif(
     soft_spikes="Forwards spikes are exactly 0 or 1; yours are soft.",
     strict="At exactly the threshold the neuron fires.",
     forgets="The voltage of the last step does not enter the next one.",
+    no_leak="The neuron leaks: what flows in is x_t - u_(t-1), not x_t alone.",
+    current_undivided="The current is divided by tau, too: v = u + (x - u) / tau.",
+    voltages="These are the voltages; the spikes are asked.",
+    cut_in_time="The gradient ends after one step: only the spike of the reset is held constant, the voltage is not.",
+    surrogate_elsewhere="The logistic is steepest at the threshold: 4 (v - 1), not 4 v - 1.",
 )
 def _(x, tau, *, wrong):
     return _lif(
@@ -110,7 +138,18 @@ def _(x, tau, *, wrong):
         reset=not wrong.no_reset,
         divided=not wrong.undivided,
         soft_reset=wrong.gradient_through_reset,
-        surrogate="none" if wrong.no_surrogate else "soft" if wrong.soft_spikes else "step",
+        surrogate="none"
+        if wrong.no_surrogate
+        else "soft"
+        if wrong.soft_spikes
+        else "voltage"
+        if wrong.voltages
+        else "moved"
+        if wrong.surrogate_elsewhere
+        else "step",
+        leaks=not wrong.no_leak,
+        keeps_its_share=wrong.current_undivided,
+        cut=wrong.cut_in_time,
         slope=1.0 if wrong.flat_surrogate else 4.0,
         strict=wrong.strict,
         memory=not wrong.forgets,
@@ -173,11 +212,17 @@ def my_reversal_matrix(tokens, channels):
     identity="This matrix leaves all where it is.",
     other_layout="The numbers are laid out token by token, not channel by channel.",
     shifted="Yours moves every token by one place; token s goes to place tokens - 1 - s.",
+    channels_reversed="Yours reverses the channels of every token; the tokens are to be reversed.",
+    ones_factor="Every channel is moved for itself: an identity, not a matrix of ones.",
 )
 def _(tokens, channels, *, wrong):
     m = torch.eye(tokens)
     m = m if wrong.identity else m.roll(1, 0) if wrong.shifted else m.flip(0)
     eye = torch.eye(channels)
+    if wrong.channels_reversed:
+        m, eye = torch.eye(tokens), eye.flip(0)
+    if wrong.ones_factor:
+        eye = torch.ones_like(eye)
     if wrong.channels_too:
         eye = eye.flip(0)
     return (torch.kron(eye, m) if wrong.other_layout else torch.kron(m, eye)).double()

@@ -35,10 +35,28 @@ def my_saving(h, w, r, e):
     pixels_not_squared="A matrix from h w to e h w numbers has e (h w)^2 entries.",
     with_expansion="e stands in both counts and cancels.",
     horizontal_like_vertical="The two steps differ: r h numbers in one, r w in the other.",
+    not_squared="A matrix from n to e n numbers has e n^2 entries: the numbers stand squared in both counts.",
+    product="The entries of the two raft steps are added up, not multiplied.",
+    sides_added="Each raft step has matrices of its own: (r h)^2 and (r w)^2, not (r (h + w))^2.",
+    cut="A quotient, with what stands behind the point.",
+    difference="One count divided by the other is asked, not what is left.",
+    for_each_line="All columns share the matrices of the vertical step, and all rows those of the horizontal one.",
 )
 def _(h, w, r, e, *, wrong):
     if wrong.without_rafts:
         r = 1
+    if wrong.not_squared:
+        return h * w / (r * h + r * w)
+    if wrong.product:
+        return (h * w) ** 2 / (r * h * r * w)
+    if wrong.sides_added:
+        return (h * w) ** 2 / (r * (h + w)) ** 2
+    if wrong.difference:
+        return 2 * e * ((h * w) ** 2 - r * r * (h * h + w * w))
+    if wrong.for_each_line:
+        return (h * w) ** 2 / (r * r * (h * h * w + w * w * h))
+    if wrong.cut:
+        return (h * w) ** 2 // (r * r * (h * h + w * w))
     power = 1 if wrong.r_not_squared else 2
     raft = r**power * (h * h + (h * h if wrong.horizontal_like_vertical else 0 if wrong.one_step else w * w))
     full = (h + w) ** 2 if wrong.one_side else h * w if wrong.pixels_not_squared else (h * w) ** 2
@@ -76,12 +94,18 @@ def my_token_matrix(w1, w2, channels):
     first_only="w1 comes first, then w2: the matrix is that of both.",
     wrong_order="The matrices act from the left: w2 w1, not w1 w2.",
     one_channel="This is the matrix of one channel; all channels have it.",
+    activated="The activation is left out: the map is linear.",
+    skip="There is no skip: nothing is added to w2 w1.",
 )
 def _(w1, w2, channels, *, wrong):
     m = w1.mT @ w1 if wrong.first_only else (w1.mT @ w2.mT if wrong.transposed else w2 @ w1)
     if wrong.wrong_order:
         m = w1 @ w2
     eye = torch.eye(channels)
+    if wrong.activated:
+        m = w2 @ w1.relu()
+    if wrong.skip:
+        m = m + torch.eye(len(m))
     if wrong.one_channel:
         return m
     if wrong.ones_factor:
@@ -115,10 +139,16 @@ def my_channel_matrix(w1, w2, tokens):
     ones_factor="Every token is mixed for itself: an identity, not a matrix of ones.",
     wrong_order="The matrices act from the left: w2 w1, not w1 w2.",
     one_token="This is the matrix of one token; all tokens have it.",
+    activated="The activation is left out: the map is linear.",
+    skip="There is no skip: nothing is added to w2 w1.",
 )
 def _(w1, w2, tokens, *, wrong):
     m = w1.mT @ w2.mT if wrong.transposed else w1 @ w2 if wrong.wrong_order else w2 @ w1
     eye = torch.ones(tokens, tokens) if wrong.ones_factor else torch.eye(tokens)
+    if wrong.activated:
+        m = w2 @ w1.relu()
+    if wrong.skip:
+        m = m + torch.eye(len(m))
     if wrong.one_token:
         return m
     return torch.kron(m, eye) if wrong.other_layout else torch.kron(eye, m)
@@ -163,9 +193,16 @@ def my_unraft(y, h, w, r):
     rows_inside="Along a raft the places are slow and the rows fast: place h + i.",
     columns_outside="The rows of y are raft k in column j at k w + j: rafts slow, columns fast.",
     grid_turned="Tokens stand row by row: t = i w + j.",
+    forward_again="This makes rafts once more; given are the rafts, and the tokens are asked.",
+    sides_exchanged="A column has h rows, and there are w columns: h and w are exchanged in yours.",
 )
 def _(y, h, w, r, *, wrong):
     b, o = len(y), y.shape[1] // w
+    if wrong.forward_again:
+        tokens = y.reshape(b, h, w, r, o)
+        return tokens.permute(0, 4, 2, 3, 1).reshape(b, h * w, r * o)
+    if wrong.sides_exchanged:
+        return y.reshape(b, o, h, r, w).permute(0, 2, 4, 3, 1).reshape(b, h * w, r * o)
     if wrong.reshape_alone:
         return y.reshape(b, h * w, r * o)
     rows = y.reshape(b, w, o, -1).transpose(1, 2) if wrong.columns_outside else y.reshape(b, o, w, -1)
@@ -187,6 +224,7 @@ def _shifts():
     yield case("one row down", normal(1, 1, 3, 2), torch.tensor([[-1, 0]]))
     yield case("channels with offsets of their own", normal(1, 2, 3, 4), torch.tensor([[1, 0], [0, -2]]))
     yield case("an offset larger than the image", normal(1, 2, 2, 3), torch.tensor([[5, 0], [0, 1]]))
+    yield case("offsets a little larger", normal(1, 2, 4, 5), torch.tensor([[5, 0], [0, -7]]))
     yield case("a batch", normal(2, 3, 4, 3), torch.tensor([[1, -1], [-2, 2], [0, 3]]))
 
 
@@ -209,6 +247,9 @@ def my_shift_back(dy, offsets):
     first_for_all="Every channel has an offset of its own.",
     repeats_the_border="Outside the image are zeros, not copies of its border.",
     rows_only="The columns do not move in yours.",
+    as_it_is="Nothing moves in yours.",
+    columns_forward="Rows go back in yours, columns go forward.",
+    from_behind="A place above or to the left of the image is outside: as an index, -1 would be the last one.",
 )
 def _(dy, offsets, *, wrong):
     if wrong.swapped:
@@ -217,8 +258,19 @@ def _(dy, offsets, *, wrong):
         offsets = offsets[:1].expand_as(offsets)
     if wrong.rows_only:
         offsets = offsets * torch.tensor([1, 0])
+    if wrong.as_it_is:
+        offsets = 0 * offsets
+    if wrong.columns_forward:
+        offsets = offsets * torch.tensor([1, -1])
     if not wrong.same_direction:
         offsets = -offsets
+    if wrong.from_behind:
+        back = torch.zeros_like(dy)
+        for c, (d1, d2) in enumerate((-offsets).tolist()):
+            for i in range(max(-dy.shape[2] - d1, 0), min(dy.shape[2] - d1, dy.shape[2])):
+                for j in range(max(-dy.shape[3] - d2, 0), min(dy.shape[3] - d2, dy.shape[3])):
+                    back[:, c, i + d1, j + d2] += dy[:, c, i, j]
+        return back
     if wrong.around_the_border:
         shifted = [dy[:, c].roll((-int(d1), -int(d2)), (1, 2)) for c, (d1, d2) in enumerate(offsets.tolist())]
         return torch.stack(shifted, 1)
@@ -275,10 +327,15 @@ def my_block(x, w1, w2, norm):
     subtracts_the_stream="Subtracted is the normalised pixel, which is what was averaged, not x.",
     no_gelu="The GELU is missing.",
     relu="The activation is GELU.",
+    tanh="The exact GELU is meant, not its approximation by tanh.",
+    repeats_the_border="At the border the mean is over the pixels that exist; yours counts copies of border pixels.",
+    skip_from_x="The second skip starts from y, what enters the second half, not from x.",
 )
 def _(x, w1, w2, norm, *, wrong):
     z = x if wrong.first_norm_missing else norm(x)
     mean = F.avg_pool2d(z, 3, stride=1, padding=1, count_include_pad=wrong.counts_padding)
+    if wrong.repeats_the_border:
+        mean = F.avg_pool2d(F.pad(z, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
     pooled = mean if wrong.only_average else mean - (x if wrong.subtracts_the_stream else z)
     if wrong.upside_down:
         pooled = -pooled
@@ -286,5 +343,7 @@ def _(x, w1, w2, norm, *, wrong):
     inside = x if wrong.parallel_halves else y
     inside = inside if wrong.second_norm_missing else norm(inside)
     act = torch.relu if wrong.relu else (lambda h: h) if wrong.no_gelu else F.gelu
+    if wrong.tanh:
+        act = torch.nn.GELU(approximate="tanh")
     out = torch.einsum("ch,bhij->bcij", w2, act(torch.einsum("hc,bcij->bhij", w1, inside)))
-    return out if wrong.no_second_skip else y + out
+    return out if wrong.no_second_skip else (x if wrong.skip_from_x else y) + out

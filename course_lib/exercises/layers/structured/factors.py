@@ -32,6 +32,8 @@ def my_largest_rank(o, i):
     full_rank="The rank can be as large as the smaller side, but then two factors hold more numbers than the matrix.",
     rounded="Round down: half a column cannot be had.",
     halved="The two sides differ: the break-even is o i / (o + i), not half the smaller one.",
+    not_rounded="A rank is a whole number: this is where both need equally many.",
+    at_least_one="Where not even one column saves anything, the answer is 0.",
 )
 def _(o, i, *, wrong):
     if wrong.full_rank:
@@ -40,6 +42,10 @@ def _(o, i, *, wrong):
         return min(o, i) // 2
     if wrong.one_factor:
         return (o * i - 1) // max(o, i)
+    if wrong.not_rounded:
+        return o * i / (o + i)
+    if wrong.at_least_one:
+        return max(1, (o * i - 1) // (o + i))
     if wrong.rounded:
         return round(o * i / (o + i))
     return o * i // (o + i) if wrong.equal_counts else (o * i - 1) // (o + i)
@@ -93,6 +99,11 @@ def my_balanced(u, v):
     ones="The singular values are gone from the product.",
     unchanged="The factors are as they came: their columns are neither orthogonal nor equally long.",
     scaled_only="The columns are equally long now, but not orthogonal: scaling is not enough.",
+    only_u="U has orthonormal columns now, and V holds the rest: share out what is left (an SVD of the small factor).",
+    vh_for_v="torch.linalg.svd returns its third factor transposed already (Vh): V' is to become V again.",
+    core_turned="With U = Q R and V = P S, the small matrix in between is R S': transpose S, not R.",
+    core_untransposed="With U = Q R and V = P S, the small matrix in between is R S': S is transposed.",
+    scaled_as_a_whole="The two factors are equally large now, but their columns are not orthogonal: scaling is not enough.",
 )
 def _(u, v, *, wrong):
     p, s, qh = torch.linalg.svd(u @ v.mT, full_matrices=False)
@@ -108,6 +119,16 @@ def _(u, v, *, wrong):
         left = right = 0
     if wrong.unchanged:
         return u, v
+    if wrong.scaled_as_a_whole:
+        ratio = (v.norm() / u.norm()).sqrt()
+        return u * ratio, v / ratio
+    if wrong.only_u or wrong.vh_for_v or wrong.core_turned or wrong.core_untransposed:
+        (qu, ru), (qv, rv) = torch.linalg.qr(u), torch.linalg.qr(v)
+        if wrong.only_u:
+            return qu, v @ ru.mT
+        core = ru.mT @ rv if wrong.core_turned else ru @ rv if wrong.core_untransposed else ru @ rv.mT
+        a, s, bh = torch.linalg.svd(core)
+        return qu @ a * s.sqrt(), qv @ (bh if wrong.vh_for_v else bh.mT) * s.sqrt()
     if wrong.scaled_only:
         ratio = (v.norm(dim=0) / u.norm(dim=0)).sqrt()
         return u * ratio, v / ratio
@@ -152,6 +173,8 @@ def my_transposed_train(y, left, right):
     rank_summed_early="You summed over s in each factor by itself. Both share s, so it is summed once, at the end.",
     first_rank="Only the first s counts in your answer.",
     scaled="There is no mean over s: it is summed.",
+    rows_summed_early="You summed over i2 in the first product. Both factors have i2, so it is summed in the second one.",
+    columns_summed_early="You summed over j1 in the first product. It is an axis of the result.",
 )
 def _(y, left, right, *, wrong):
     if wrong.output_turned:
@@ -160,6 +183,12 @@ def _(y, left, right, *, wrong):
         left, right = left.sum(-1, keepdim=True), right.sum(-1, keepdim=True)
     if wrong.first_rank:
         left, right = left[..., :1], right[..., :1]
+    if wrong.rows_summed_early:
+        z = einsum("bpq,pqis->bis", y.unflatten(1, left.shape[:2]), left)
+        return einsum("bis,qijs->bij", z, right).flatten(1)
+    if wrong.columns_summed_early:
+        z = einsum("bpq,pqis->bqs", y.unflatten(1, left.shape[:2]), left)
+        return einsum("bqs,qijs->bij", z, right).flatten(1)
     matrix = einsum("pqis,qijs->pqij", left, right).flatten(2).flatten(0, 1)
     x = y @ matrix / (right.shape[-1] if wrong.scaled else 1)
     return x.unflatten(1, right.shape[1:3]).mT.flatten(1) if wrong.result_turned else x
@@ -193,7 +222,7 @@ def my_ordered_step(u, v, x, y, b, lr):
         return 0.5 * (x @ q[:, :b] @ p[:, :b].mT - y).square().sum(1).mean()
 
     du, dv = torch.func.grad(loss)((u, v))
-    return u - lr * du, v - lr * dv
+    return (u - lr * du).detach(), (v - lr * dv).detach()  # a step of training: nobody differentiates it
 
 
 @my_ordered_step.mistakes(
@@ -207,6 +236,8 @@ def my_ordered_step(u, v, x, y, b, lr):
     uphill="Your step goes uphill: descent subtracts the gradient.",
     u_only="V does not move in your step.",
     last_columns="The first b columns move, not the last.",
+    others_cleared="The other columns stay as they are; yours become zero.",
+    one_column="All of the first b columns move, not only the last of them.",
 )
 def _(u, v, x, y, b, lr, *, wrong):
     keep = (torch.arange(u.shape[1]) < b).to(u)
@@ -220,6 +251,11 @@ def _(u, v, x, y, b, lr, *, wrong):
         v_new = v - lr * move * (x.mT @ e @ u)
         return u - lr * move * (e.mT @ x @ v_new), v_new
     u_new = u - lr * move * (e.mT @ x @ v)
+    if wrong.one_column:
+        last = (torch.arange(u.shape[1]) == b - 1).to(u)
+        return u - lr * last * (e.mT @ x @ v), v - lr * last * (x.mT @ e @ u)
+    if wrong.others_cleared:
+        return u_new * keep, (v - lr * move * (x.mT @ e @ u)) * keep
     if wrong.u_only:
         return u_new, v.clone()
     return u_new, v - lr * move * (x.mT @ e @ (u_new if wrong.new_u_for_v else u))
@@ -306,6 +342,12 @@ def my_truncation_errors(target, u, v):
     from_zero="Begin with one column, not with none.",
     by_norm_of_target="Divide by the error of the best matrix of that rank, not by the norm of the target.",
     one_off="Rank b keeps b singular values; yours keeps one more, or one less.",
+    no_root="The least error is the root of the sum of squares: yours is the sum.",
+    squares_over_root="The numerator is a norm as well: take its root.",
+    sum_of_values="The squares of the singular values are added up, then comes the root; you add the values themselves.",
+    spectral="The Frobenius norm of the error is asked, the root of the sum of all squares (not the largest singular value).",
+    of_the_product="The best matrices of rank b approximate the target: its singular values, not those of your product.",
+    one_column="The truncation has the columns 0, ..., b - 1; yours has a single one.",
 )
 def _(target, u, v, *, wrong):
     s = torch.linalg.svdvals(target)
@@ -313,8 +355,18 @@ def _(target, u, v, *, wrong):
     last = u.shape[1] - 1 if wrong.from_zero else u.shape[1]
     ratios = []
     for b in range(first, last):
-        ours = (target - u[:, :b] @ v[:, :b].mT).norm()
+        begin = b - 1 if wrong.one_column else 0
+        gap = target - u[:, begin:b] @ v[:, begin:b].mT
+        ours = torch.linalg.matrix_norm(gap, 2) if wrong.spectral else gap.norm()
+        if wrong.of_the_product:
+            s = torch.linalg.svdvals(u @ v.mT)
         best = s[b] if wrong.next_value_only else s[b - 1 if wrong.one_off else b :].norm()
+        if wrong.no_root:
+            best = best.square()
+        if wrong.squares_over_root:
+            ours = ours.square()
+        if wrong.sum_of_values:
+            best = s[b:].sum()
         if wrong.absolute:
             best = torch.ones(())
         if wrong.by_norm_of_target:

@@ -35,6 +35,8 @@ def my_addresses(x, bits):
     from_one="The bits have the values 1, 2, 4, ...; yours begin with 2.",
     counted="You count the positive entries; each has a value of its own, 2 ** i.",
     floats="An address is an integer: it is to pick a row.",
+    places="You add up the numbers i of the positive entries; each counts 2 ** i.",
+    minus="An entry that is not positive adds nothing: yours takes its bit away.",
 )
 def _(x, bits, *, wrong):
     z = x.unflatten(1, (bits, -1)).mT if wrong.interleaved else x.unflatten(1, (-1, bits))
@@ -46,6 +48,10 @@ def _(x, bits, *, wrong):
         values = values.flip(0)
     if wrong.counted:
         values = torch.ones_like(values)
+    if wrong.places:
+        values = torch.arange(bits)
+    if wrong.minus:
+        return (z.sign().long() * values).sum(-1)
     address = (positive * values).sum(-1) * (2 if wrong.from_one else 1)
     return address.double() if wrong.floats else address
 
@@ -85,6 +91,9 @@ def my_memory(x, tables, t):
     mean_over_chunks="The rows of all chunks are added up, not averaged.",
     reversed_bits="The address counts the first entry of a chunk as the highest bit; bit i has the value 2 ** i.",
     interleaved="A chunk holds neighbouring entries; yours takes every so many-th one.",
+    sign_of_exponent="p is near one far from zero: look at the sign in the exponent.",
+    product_of_chunks="p belongs to a chunk: each row is weighed by its own, not by the product over all chunks.",
+    every_table="An address picks one row of its own chunk's table; yours adds up rows of all tables.",
 )
 def _(x, tables, t, *, wrong):
     chunks, rows, _ = tables.shape
@@ -94,8 +103,13 @@ def _(x, tables, t, *, wrong):
     address = ((z > 0) * (values.flip(0) if wrong.reversed_bits else values)).sum(-1)
     size = z if wrong.no_absolute_value else z.abs()
     heat = 1.0 if wrong.no_temperature else 1 / t if wrong.times_temperature else t
-    s = torch.sigmoid((1 if wrong.no_factor_two else 2) * size / heat)
+    factor = -2 if wrong.sign_of_exponent else 1 if wrong.no_factor_two else 2
+    s = torch.sigmoid(factor * size / heat)
     p = s.mean(-1) if wrong.mean_over_bits else s.sum(-1) if wrong.sum_over_bits else s.prod(-1)
+    if wrong.product_of_chunks:
+        p = p.prod(-1, keepdim=True).expand_as(p)
+    if wrong.every_table:
+        tables = tables.sum(0, keepdim=True).expand_as(tables)
     if wrong.no_weight:
         p = torch.ones_like(p) + 0 * z.sum(-1)
     table = tables[:1].expand_as(tables) if wrong.one_table else tables
@@ -137,6 +151,8 @@ def my_zero(u, k, m):
     no_phase="The lengths are right, but two complex numbers cancel only if their phases agree: where is phi?",
     detached="The values are right. T is made of the entries of U: keep that path for the gradient (torch.stack).",
     rows_mixed="You mixed two rows. Columns are mixed by a matrix on the right.",
+    half_phase="phi is the difference of the two phases: arg a - arg b, not arg a alone.",
+    next_row="a and b stand side by side in row k, in the columns m and m + 1.",
     set_to_zero="The entry is set to zero, and nothing else moves: the result is no longer unitary.",
 )
 def _(u, k, m, *, wrong):
@@ -148,6 +164,11 @@ def _(u, k, m, *, wrong):
         theta = math.pi / 2 - theta
     if wrong.no_phase:
         phi = 0 * phi
+    if wrong.half_phase:
+        phi = a.angle()
+    if wrong.next_row:
+        below = u[(k + 1) % len(u), m]
+        theta, phi = torch.atan2(a.abs(), below.abs()), a.angle() - below.angle()
     t = structured.mzi(theta, phi)
     if wrong.set_to_zero:
         mask = torch.ones(u.shape)
