@@ -67,7 +67,7 @@ def my_edges(n, kernel, stride=1, padding=0, dilation=1):
     from_one="Everything is counted from 0; yours begin at 1.",
     weight_by_distance="The weight is the place i in the kernel, not how far that lies from its start.",
 )
-def edges(n, kernel, stride=1, padding=0, dilation=1, *, wrong):
+def _(n, kernel, stride=1, padding=0, dilation=1, *, wrong):
     outputs = (n + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
     outputs += wrong.one_output_more - wrong.one_output_short
     outputs = n if wrong.any_output else outputs
@@ -140,7 +140,7 @@ def my_inputs(m, kernel, stride, padding, dilation):
     no_stride="The stride is missing.",
     centred="All n with f(n) = m, please: yours begin in the middle of them.",
 )
-def inputs(m, kernel, stride, padding, dilation, *, wrong):
+def _(m, kernel, stride, padding, dilation, *, wrong):
     if wrong.forwards:
         return [(m + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1]
     dilation = 1 if wrong.no_dilation else dilation
@@ -202,7 +202,7 @@ def my_window(layers):
     step_of_last="The step is that of the last layer only: all strides count.",
     step_one="The step is not always 1: strides move the window.",
 )
-def window(layers, *, wrong):
+def _(layers, *, wrong):
     if wrong.product_of_kernels:
         reach = 1
         for kernel, _, _ in layers:
@@ -276,7 +276,7 @@ def my_span_backward(g, x, w, source, target, weight):
     batch_left="dw has no axis for the batch: all rows share the weights.",
     dx_over_batch="Each row of x has its own gradient: nothing is divided by the rows in dx.",
 )
-def spanned_back(g, x, w, source, target, weight, *, wrong):
+def _(g, x, w, source, target, weight, *, wrong):
     pulled = g[:, target]
     to_x = pulled if wrong.no_weight_in_dx else pulled * w[weight]
     dx = torch.zeros_like(x).index_add(1, source, to_x)

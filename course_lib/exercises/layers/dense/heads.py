@@ -148,7 +148,7 @@ def my_hinge(scores, target):
     no_margin="The margin of 1 is missing: at a score of zero something is to be paid.",
     square_of_sum="Square each term; you squared their sum.",
 )
-def hinge(scores, target, *, wrong):
+def _(scores, target, *, wrong):
     own = F.one_hot(target, scores.shape[1]).bool()
     sign = torch.where(own, 1.0, 0.0 if wrong.zero_one else -1.0) * (-1 if wrong.sign_turned else 1)
     short = (0 if wrong.no_margin else 1) - sign * scores
@@ -199,7 +199,7 @@ def my_probability(scores):
     not_halved="Too large by a factor: a score of 0 means one half.",
     divided_by_sum="Each class stands alone: nothing makes its probabilities add up to one, and nothing should be divided.",
 )
-def probability(scores, *, wrong):
+def _(scores, *, wrong):
     p = (scores + 1) / 2
     if wrong.upside_down:
         p = 1 - p
@@ -351,5 +351,5 @@ class _Watcher:
     answer_turned="True means stop.",
     silent="Where it does not say True, it says False; yours returns nothing.",
 )
-def watcher(patience, min_delta=0.0, *, wrong):
+def _(patience, min_delta=0.0, *, wrong):
     return _Watcher(patience, min_delta, wrong)

@@ -45,7 +45,7 @@ def my_project_backward(dy):
     mean_only="This is what comes back through the mean alone; each y_i contains x_i itself, too.",
     scaled="No factor d stands in front: compute it by hand for a row of two.",
 )
-def projected_back(dy, *, wrong):
+def _(dy, *, wrong):
     if wrong.mean_constant:
         return dy
     mean = dy.mean() if wrong.over_all else dy.mean(0 if wrong.over_rows else -1, keepdim=True)
@@ -102,7 +102,7 @@ def my_scale_backward(dy, x, eps=1e-5):
     arriving_ignored_in_mean="In the mean stands the product of what arrives with y, not y squared.",
     fixed_eps="eps is an argument; yours is always 1e-5.",
 )
-def scaled_back(dy, x, eps=1e-5, *, wrong):
+def _(dy, x, eps=1e-5, *, wrong):
     eps = 0.0 if wrong.no_eps else 1e-5 if wrong.fixed_eps else eps
     size = x.square().sum(-1, keepdim=True) if wrong.length_one else x.square().mean(-1, keepdim=True)
     r = (size + eps).sqrt()
@@ -177,7 +177,7 @@ def my_layer_norm_backward(dy, x, g, eps=1e-5):
     over_width="The gradients of gain and shift have one number for each column: sum over the rows.",
     gains_swapped="The order is dx, dg, db.",
 )
-def normalised_back(dy, x, g, eps=1e-5, *, wrong):
+def _(dy, x, g, eps=1e-5, *, wrong):
     eps = 0.0 if wrong.no_eps else 1e-5 if wrong.fixed_eps else eps
     centred = x - x.mean(-1, keepdim=True)
     r = (x.var(-1, keepdim=True, correction=int(wrong.unbiased)) + eps).sqrt()

@@ -70,7 +70,7 @@ def my_sizes(place, depth, gain):
     peri_as_post="With peri the norm stands around the message, not around the sum.",
     one_layer_too_many="The first entry is the size before the first layer; yours is the one after it.",
 )
-def sizes(place, depth, gain, *, wrong):
+def _(place, depth, gain, *, wrong):
     grows = gain**2 if wrong.gain_squared else gain
     size, out = 1.0, [1.0]
     for _ in range(depth + wrong.one_layer_too_many):
@@ -124,7 +124,7 @@ def my_turns(place, depth, gain):
     gain_squared="`gain` already is a ratio of mean squares: do not square it.",
     peri_constant="With peri the stream itself grows from layer to layer.",
 )
-def turns(place, depth, gain, *, wrong):
+def _(place, depth, gain, *, wrong):
     gain = gain**2 if wrong.gain_squared else gain
     size, out = 1.0, []
     for layer in range(depth + wrong.start_too + wrong.one_late):
@@ -229,7 +229,7 @@ def my_step(length, lr, unit_gradient):
     lr_not_squared="lr is missing in the square: all of the step is squared, not only the gradient.",
     no_lr="The learning rate is missing.",
 )
-def step(length, lr, unit_gradient, *, wrong):
+def _(length, lr, unit_gradient, *, wrong):
     gradient = unit_gradient / length
     if wrong.gradient_not_scaled:
         gradient = unit_gradient

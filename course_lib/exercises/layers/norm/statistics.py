@@ -51,7 +51,7 @@ def my_group_norm(x, groups, eps=1e-5):
     statistics_detached="The values are right, but mean and deviation depend on x, too, and your gradient does not know it.",
     deviation_detached="The values are right, but the deviation depends on x, too, and your gradient does not know it.",
 )
-def standardised(x, groups, eps=1e-5, *, wrong):
+def _(x, groups, eps=1e-5, *, wrong):
     b, c, h, w = x.shape
     if wrong.size_for_number:
         groups = c // groups
@@ -138,7 +138,7 @@ def my_fold(weight, bias, g, b, mean, var, eta, eps=1e-5):
     fixed_eps="eps is an argument; yours is always 1e-5.",
     no_gain="The gain g is missing.",
 )
-def folded(weight, bias, g, b, mean, var, eta, eps=1e-5, *, wrong):
+def _(weight, bias, g, b, mean, var, eta, eps=1e-5, *, wrong):
     eps = 1e-5 if wrong.fixed_eps else eps
     std = var.sqrt() + eps if wrong.eps_outside else (var + eps).sqrt()
     a = (1 if wrong.no_gain else g) / (std**2 if wrong.no_root else std)
@@ -212,7 +212,7 @@ def my_flatness(weights):
     rows_left="Average over the rows, too: one number a head.",
     no_logarithm="There is no logarithm in your entropy.",
 )
-def flatness(weights, *, wrong):
+def _(weights, *, wrong):
     t = weights.shape[-1]
     logs = (weights if wrong.nan_from_zero else torch.where(weights > 0, weights, 1.0)).log()
     logs = weights if wrong.no_logarithm else logs / torch.tensor(2.0).log() if wrong.base_two else logs
@@ -300,7 +300,7 @@ def my_evonorm_b0(x, gamma, beta, v, running, training, momentum=0.1, eps=1e-5):
     no_v="v x is missing in the maximum: without it the layer has no nonlinearity.",
     memory_unbiased="The memory keeps the variance that is divided by n, too.",
 )
-def evonorm(x, gamma, beta, v, running, training, momentum=0.1, eps=1e-5, *, wrong):
+def _(x, gamma, beta, v, running, training, momentum=0.1, eps=1e-5, *, wrong):
     def per_channel(p):
         return p[:, None, None]
 
