@@ -366,14 +366,14 @@ def range_to_depth(l, num_layers, depth):
     )
 
 
-@wrong("my_auxiliary_layers", "ignored l")
+@wrong("my_auxiliary_layers", "ignored l", "how num_layers enters")
 def share_of_the_network(l, num_layers, depth):
     n = num_layers - l - 1
     share = [round((num_layers - 1) * i / depth) for i in range(1, depth + 1)]
     return list(range(l + 1, num_layers)) if depth >= n else share
 
 
-@wrong("my_som_update", "ignored x")
+@wrong("my_som_update", "ignored x", "mixes")
 def towards_the_winner(weights, positions, x, lr, sigma):
     c = winner_of(weights, x)
     h = torch.exp(-on_grid(positions, c) / (2 * sigma**2))
@@ -963,7 +963,7 @@ def eps_8(goodness, gamma, theta, positive):
     return -torch.log(p + 1e-8).mean() if positive else -torch.log(1 - p + 1e-8).mean()
 
 
-@wrong("my_ff_loss", "ignored goodness")
+@wrong("my_ff_loss", "ignored goodness", "ignored theta")
 def margin_clamped(goodness, gamma, theta, positive):
     m = (goodness + gamma.detach() - theta).clamp(-50, 50)
     return F.softplus(-m if positive else m).mean()
