@@ -29,7 +29,7 @@ def _over(choose: Callable[..., float], measured: Mapping[str, Sample], names: I
 
 @experiment(
     paper="activation-survey",
-    seeds=3,
+    seeds=10,
     trained={name: at_least(LINEAR) for name in ACTIVATIONS},
     claims=[
         paper_claim(

@@ -41,7 +41,7 @@ SETTING = "GPT of 2 blocks, width 32, matrices of rank 8, 800 steps"
 
 @experiment(
     paper="low-rank-training",
-    seeds=3,
+    seeds=10,
     trained={"*_loss": lambda m: at_most(m["pairs"].mean)},
     claims=[
         paper_claim(
