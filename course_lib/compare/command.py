@@ -1,6 +1,7 @@
 """The bench on the command line: ``python -m course_lib.bench status | run [names]``."""
 
 import argparse
+import difflib
 import sys
 import time
 import traceback
@@ -14,6 +15,7 @@ from course_lib.compare.catalogue import cases, chapters_side_by_side
 from course_lib.compare.contest import Case, measure
 from course_lib.compare.rows import time_variants
 from course_lib.measure.run import place
+from course_lib.optional import how_to_install
 
 SIDE_BY_SIDE = "side by side"
 Task = tuple[str, str, Case | ModuleType]  # chapter, name, and a case or all variants of the chapter
@@ -21,15 +23,16 @@ Task = tuple[str, str, Case | ModuleType]  # chapter, name, and a case or all va
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; the exit status is 1 where a case failed, 2 for an unknown name."""
-    parser = argparse.ArgumentParser(prog="python -m course_lib.bench", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m course_lib.bench", description="How fast our objects are beside their peers."
+    )
     parser.add_argument("command", choices=["status", "run"], help="show what is stored, or measure it")
     parser.add_argument("names", nargs="*", help="a part, a chapter or a case; all if none")
     parser.add_argument("--stale", action="store_true", help="with run: leave out what is fresh")
     options = parser.parse_intermixed_args(arguments)
     plan, failed = _plan(options.names)
     if options.names and not plan:
-        wanted = " or ".join(options.names)
-        print(f"error: nothing is called {wanted}; see the status command", file=sys.stderr)
+        print(f"error: {_unknown(options.names)}", file=sys.stderr)
         return 2
     for chapter, name, what in plan:
         state = _state(chapter, name, what)
@@ -40,6 +43,13 @@ def main(arguments: list[str] | None = None) -> int:
     if options.command == "run" and source_tree() is None:
         print(f"An installed package is not written to: the times are in {times.folder()}")
     return int(failed)
+
+
+def _unknown(names: list[str]) -> str:
+    known = {word: None for chapter, name, _ in _plan([])[0] for word in (chapter, name)}
+    near = {word: None for name in names for word in difflib.get_close_matches(name, known, 3, 0.5)}
+    hint = f"did you mean {', '.join(near)}?" if near else "see the status command"
+    return f"nothing is called {' or '.join(names)}; {hint}"
 
 
 def _plan(names: list[str]) -> tuple[list[Task], bool]:
@@ -73,6 +83,9 @@ def _run(chapter: str, name: str, what: Case | ModuleType) -> bool:
     start = time.perf_counter()
     try:
         entry, words = _variants(what) if isinstance(what, ModuleType) else _case(what)
+    except ModuleNotFoundError as error:  # a peer; ours need none
+        print(f"  FAILED: {how_to_install(error.name or str(error), 'test')}", flush=True)
+        return False
     except Exception:
         print("  FAILED", flush=True)
         traceback.print_exc()

@@ -7,6 +7,7 @@ import functools
 import importlib
 import os
 import sys
+import textwrap
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -23,6 +24,7 @@ from course_lib.tables import Table
 
 __all__ = ["discover", "main", "orphans", "select"]
 
+WIDTH = 100  # of what is printed
 BUDGET = 60  # core-seconds a paper, on average in a chapter
 
 
@@ -45,7 +47,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m course_lib.experiments", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m course_lib.experiments", description="What was trained and measured."
+    )
     commands = parser.add_subparsers(required=True, metavar="status | run | restamp | verify | claims")
     helps = {
         _status: "which results are fresh, stale, incomplete, edited by hand or missing",
@@ -105,7 +109,7 @@ def _seeds(text: str) -> tuple[int, ...]:
 
 
 def _status(chosen: dict[str, Callable], options: argparse.Namespace) -> int:
-    rows = [("experiment", "state", "seeds", "core-seconds")]
+    rows, notes = [("experiment", "state", "seeds", "core-seconds")], []
     states: Counter[str] = Counter()
     cost: dict[str, list[float]] = {}
     for name, function in chosen.items():
@@ -114,13 +118,15 @@ def _status(chosen: dict[str, Callable], options: argparse.Namespace) -> int:
         states[state] += 1
         if result:
             cost.setdefault("/".join(name.partition(":")[0].split("/")[:2]), []).append(result.seconds)
-            note = f", {result.restamped}" if result.restamped else ""
-            rows.append((name, state + note, str(len(result.seeds)), f"{result.seconds:.1f}"))
+            if result.restamped:
+                notes.append(f"{name}: {result.restamped}")
+            rows.append((name, state, str(len(result.seeds)), f"{result.seconds:.1f}"))
         else:
             rows.append((name, state, "", ""))
     gone = [] if options.names else orphans(chosen, options.package)
     rows += [(f"{file.stem}:{name}", "orphan", "", "") for file, name in gone]
     print(Table(rows[1:], rows[0]))
+    print("".join(f"{line}\n" for note in notes for line in _wrapped(note)), end="")
     summary = ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "none yet"
     print(f"{_count(len(chosen), 'experiment')}: {summary}")
     _costs(cost)
@@ -384,10 +390,8 @@ def _claims(chosen: dict[str, Callable], options: argparse.Namespace) -> int:
             (kept if finding.verdict == pinned else moved)[kind] += 1
             if finding.verdict != pinned or not options.moved:
                 now = finding.verdict if finding.verdict == pinned else f"{finding.verdict}, was {pinned}"
-                rows.append(
-                    (now, finding.found, str(finding.statement.expect), name, finding.statement.whole)
-                )
-    print(Table(rows, ("verdict", "measured", "expected", "experiment", "statement"), align="lllll"))
+                rows.append((name, finding.statement.whole, (now, finding.found, finding.statement.expect)))
+    _print_statements(rows)
     for kind in sorted(kept | moved):
         print(f"{kind}: {kept[kind]} of {kept[kind] + moved[kind]} verdicts as pinned")
     left = len(wanted) - len(results) - len(failures)
@@ -396,6 +400,19 @@ def _claims(chosen: dict[str, Callable], options: argparse.Namespace) -> int:
     for name, text in failures.items():
         print(f"\n{name} failed:\n{text}", file=sys.stderr)
     return int(bool(failures or moved))
+
+
+def _print_statements(rows: list[tuple[str, str, tuple]]) -> None:
+    """Experiment by experiment, each statement below its verdict and numbers."""
+    head = ("verdict", "measured", "expected")
+    lines = str(Table([cells for *_, cells in rows], head, align="lll")).splitlines()
+    print(lines[0])
+    before = None
+    for (name, statement, _), line in zip(rows, lines[1:], strict=True):
+        if name != before:
+            print(f"\n{name}")
+            before = name
+        print(line, *_wrapped(f"    {statement}", "    "), sep="\n")
 
 
 # ---------------------------------------------------------------------------------------- names
@@ -457,6 +474,10 @@ def _folder(package: str) -> Path:
 
 def _count(number_of: int, what: str) -> str:
     return f"{number_of} {what}{'s' * (number_of != 1)}"
+
+
+def _wrapped(text: str, indent: str = "  ") -> list[str]:
+    return textwrap.wrap(text, WIDTH, subsequent_indent=indent, break_on_hyphens=False)
 
 
 def _duration(seconds: float) -> str:

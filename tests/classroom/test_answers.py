@@ -16,6 +16,7 @@ from course_lib.classroom.answers import (
     case,
     normal,
 )
+from course_lib.exercises.__main__ import main as exercises_command
 from tests.classroom.answers_for_tests import names, single
 
 
@@ -80,6 +81,21 @@ class TestRight:
         assert list(json.loads(path.read_text())) == ["layers/toy"]
         monkeypatch.setenv("COURSE_PROGRESS", str(tmp_path / "progress.json/no/folder"))
         norm.check(right_norm, "my_norm")
+
+    def test_the_table_of_what_was_passed_takes_chapters_and_refuses_others(self, capsys):
+        assert exercises_command(["layers/norm"]) == 0
+        assert capsys.readouterr().out.startswith("layers/norm  ○")
+        assert exercises_command(["training"]) == 0
+        assert {line.split("/")[0] for line in capsys.readouterr().out.splitlines()} == {"training"}
+        assert exercises_command(["layers/nrom"]) == 2
+        said = "error: no chapter with exercises is called 'layers/nrom'; there is layers/norm"
+        assert capsys.readouterr().err.startswith(said)
+
+    def test_a_name_or_a_number_is_no_answer(self, norm):
+        with pytest.raises(ValueError, match=r"the function itself, without quotes: check\(my_norm\)"):
+            norm.check("my_norm")
+        with pytest.raises(ValueError, match="the function itself, got int: 3"):
+            norm.check(3)
 
     def test_buffers_of_the_default_type_do_not_matter(self, norm):
         def my_norm(x, weight):

@@ -121,11 +121,28 @@ def test_with_stale_what_is_fresh_is_left_alone(planted, capsys):
 
 def test_an_unknown_name_and_a_case_that_fails_are_said(planted, capsys, monkeypatch):
     assert command.main(["run", "Nothing"]) == 2
-    assert "nothing is called Nothing" in capsys.readouterr().err
+    assert "nothing is called Nothing; see the status command" in capsys.readouterr().err
+    assert command.main(["run", "Liner", "layers/toi"]) == 2
+    assert (
+        "nothing is called Liner or layers/toi; did you mean Linear, layers/toy?" in capsys.readouterr().err
+    )
     monkeypatch.setattr(command, "cases", lambda chapter: [Case("Linear", unequal, (2,))])
     assert command.main(["run"]) == 1
     assert "FAILED" in capsys.readouterr().out
     assert times.load("layers/toy") == {}
+
+
+def peerless(width: int) -> Contest:
+    """A case whose peer is not installed."""
+    raise ModuleNotFoundError("No module named 'fastest'", name="fastest")
+
+
+def test_a_peer_that_is_not_installed_is_named_without_a_traceback(planted, capsys, monkeypatch):
+    monkeypatch.setattr(command, "cases", lambda chapter: [Case("Linear", peerless, (2,)), CASE])
+    assert command.main(["run"]) == 1
+    said, errors = capsys.readouterr()
+    assert 'FAILED: fastest is not installed: pip install ".[test]" in the source tree' in said
+    assert "Traceback" not in said + errors
 
 
 @pytest.mark.parametrize("chapter", list(registry.chapters()))

@@ -235,6 +235,16 @@ def test_status_tells_what_a_chapter_and_the_course_take(lab, capsys, monkeypatc
     assert "at 120 core-seconds a paper, 7 chapters with 30 papers take 1.0 core-hours" in lines
 
 
+def test_claims_are_listed_by_experiment_in_lines_that_fit(capsys):
+    main(["claims", "layers/norm"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if len(line) > 100] == []
+    assert lines[0].split() == ["verdict", "measured", "expected"]
+    assert sum(line.startswith("layers/norm/peri_ln:") for line in lines) == 1
+    (row,) = [i for i, line in enumerate(lines) if line.startswith("    SLAB-Swin has 83.6 % top-1")]
+    assert lines[row - 1].split() == ["not", "tested", "–"]  # neither a number nor an expectation
+
+
 # -- re-stamping --------------------------------------------------------------------------------------
 
 
@@ -257,7 +267,7 @@ def test_one_equal_seed_stamps_the_result_anew_and_the_result_says_so(lab, capsy
     }
     assert "re-stamped  layers/toy:noisy, seed 0" in capsys.readouterr().out
     assert lab.cli("status", "--check") == 0
-    said = f"fresh, seed 0 run again and equal; the others measured by code {before['code']}"
+    said = f"layers/toy:noisy: seed 0 run again and equal; the others measured by code {before['code']}"
     assert said in capsys.readouterr().out
     lab.change("maths.py", "x * GAIN", "GAIN * x * 1")
     lab.cli("restamp", "noisy")

@@ -9,6 +9,7 @@ from torch import nn
 from course_lib.layers.attention import GroupedQueryAttention, MultiHeadAttention
 from course_lib.layers.norm import LayerNorm, TransformerBlock
 from course_lib.models.transformers import foreign_state
+from course_lib.models.transformers.foreign import _require_state
 from tests.layers.attention_oracles import randomise
 from tests.peers import timm_layers
 
@@ -96,6 +97,14 @@ def test_timms_block():
 def test_what_has_no_place_is_refused(build, error, message):
     with pytest.raises(error, match=message):
         build()
+
+
+def test_a_layer_in_the_place_of_its_state_is_named():
+    # The tests check types before the function does, its readers do not.
+    with pytest.raises(TypeError, match=r"then the state of theirs, got Linear .*: write \.state_dict\(\)"):
+        _require_state(nn.Linear(2, 2))
+    with pytest.raises(TypeError, match=r"then the state of theirs, got list$"):
+        _require_state([])
 
 
 def test_shared_heads_are_no_place_for_a_full_matrix():

@@ -135,7 +135,11 @@ class Exercises:
                 and what usual mistake would explain it. Each further try adds a hint while there are any.
             ValueError: if there is no such exercise.
         """
-        exercise = self[name or getattr(answer, "__name__", repr(answer))]
+        if isinstance(answer, str):
+            raise ValueError(f"check takes the function itself, without quotes: check({answer})")
+        if name is None and not hasattr(answer, "__name__"):
+            raise ValueError(f"check takes the function itself, got {type(answer).__name__}: {answer!r}")
+        exercise = self[name or answer.__name__]
         verdict = exercise.judge(answer)
         if verdict.right:
             self.passed.add(exercise.name)

@@ -1,7 +1,9 @@
 """Which checks of which chapters a learner has passed: kept in a small file, shown in a table."""
 
+import difflib
 import json
 import os
+from collections.abc import Collection
 from contextlib import suppress
 from datetime import date
 from importlib import resources
@@ -41,9 +43,19 @@ def of_chapters() -> list[tuple[str, list[str], list[str]]]:
     return found
 
 
-def table() -> str:
-    """The progress of all chapters, a line each."""
+def table(names: Collection[str] = ()) -> str:
+    """The progress of these chapters or parts, all if none is named, a line each.
+
+    Raises:
+        ValueError: for a name that is neither.
+    """
     rows = of_chapters()
+    known = [chapter for chapter, _, _ in rows]
+    for name in names:
+        if name not in {*known, *(chapter.split("/")[0] for chapter in known)}:
+            near = difflib.get_close_matches(name, known, 3, 0.5) or known
+            raise ValueError(f"no chapter with exercises is called {name!r}; there is {', '.join(near)}")
+    rows = [row for row in rows if not names or {row[0], row[0].split("/")[0]} & set(names)]
     width = max((len(chapter) for chapter, _, _ in rows), default=0)
     lines = []
     for chapter, done, left in rows:

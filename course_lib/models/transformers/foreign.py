@@ -57,7 +57,7 @@ def foreign_state(layer: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Te
     Raises:
         ValueError: for a name in ``state`` that has no place in ours (norms of queries and keys, layer scale,
             keys of another width), or a place in ours that it leaves empty.
-        TypeError: for a layer that is neither of the two.
+        TypeError: for a layer that is neither of the two, or a state that is none.
 
     >>> import torch
     >>> theirs, ours = nn.MultiheadAttention(8, 2, batch_first=True), MultiHeadAttention(8, 2)
@@ -66,6 +66,7 @@ def foreign_state(layer: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Te
     >>> torch.allclose(ours(x), theirs(x, x, x)[0], atol=1e-6)
     True
     """
+    _require_state(state)
     if isinstance(layer, TransformerBlock):
         places = {"first": "mlp.mixer.0", "second": "mlp.mixer.2", **_norm_places(layer)}
         prefix, tables = "attention.mixer.", (_TORCH_BLOCK, _TIMM_BLOCK)
@@ -73,7 +74,8 @@ def foreign_state(layer: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Te
         places, prefix, tables = {}, "", (_TORCH_ATTENTION, _TIMM_ATTENTION)
     else:
         raise TypeError(
-            f"foreign_state fills MultiHeadAttention and TransformerBlock, got {type(layer).__name__}"
+            "foreign_state fills MultiHeadAttention and TransformerBlock, the first argument; "
+            f"got {type(layer).__name__}"
         )
     found: dict[str, Tensor] = {}
     for name, tensor in state.items():
@@ -87,6 +89,14 @@ def foreign_state(layer: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Te
             f"{type(layer).__name__} is built otherwise: nothing for {missing}, no place for {extra}"
         )
     return found
+
+
+def _require_state(state: object) -> None:
+    if not isinstance(state, Mapping):
+        raise TypeError(
+            f"foreign_state takes our layer and then the state of theirs, got {type(state).__name__}"
+            + " for the state: write .state_dict() behind it" * isinstance(state, nn.Module)
+        )
 
 
 def _norm_places(block: TransformerBlock) -> dict[str, str]:
