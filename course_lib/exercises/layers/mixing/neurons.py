@@ -55,7 +55,11 @@ def _(omega, tau, *, wrong):
     share = 1.0 if wrong.without_input_factor else 1 / tau
     if wrong.real_part:
         return (share / (1 - keep * torch.exp(-1j * omega))).real
-    gain = share / torch.sqrt(1 - (-2 if wrong.sign_of_cosine else 2) * keep * torch.cos(omega) + keep ** (1 if wrong.keep_not_squared else 2))
+    gain = share / torch.sqrt(
+        1
+        - (-2 if wrong.sign_of_cosine else 2) * keep * torch.cos(omega)
+        + keep ** (1 if wrong.keep_not_squared else 2)
+    )
     if wrong.decibels:
         return 20 * gain.log10()
     return gain**2 if wrong.squared else gain
