@@ -93,6 +93,47 @@ class TestProbes:
         assert (straight.kind, names(straight)) == ("gradient", ["part of the gradient"])
 
 
+class TestNotFinite:
+    """What is said where numbers are not finite."""
+
+    @pytest.mark.parametrize(
+        ("answer", "name"),
+        [
+            (lambda x: hide(x, 0).softmax(-1), "empty row"),
+            (lambda x: hide(x, 1), "infinite"),
+            (lambda x: (x - 9).log(), "empty row"),
+        ],
+    )
+    def test_small_inputs_do_not_overflow(self, answer, name):
+        cases = [(normal(3, 3),), (normal(4, 4),), (800 + normal(3, 3),)]
+        found = names(
+            single(lambda x: hide(x, 1).softmax(-1), *cases[: 3 if name != "empty row" else 2]).judge(answer)
+        )
+        assert list(found) == [name]
+
+    def test_large_inputs_overflow(self):
+        right = single(lambda x: x.softmax(-1), (normal(3, 3),), (800 + normal(3, 3),))
+        assert "overflow" in names(right.judge(lambda x: x.exp() / x.exp().sum(-1, keepdim=True)))
+
+
+class TestTheWayBack:
+    """What is said where the values are right and the gradient is not."""
+
+    def test_what_was_overwritten(self):
+        def answer(x):
+            y = x.clone()
+            z = y[:2] * y[:2]
+            y[:2] = 0
+            return z
+
+        verdict = single(lambda x: x[:2] * x[:2], (normal(3),)).judge(answer)
+        assert verdict.kind == "gradient" and "overwritten" in names(verdict)
+
+
+def hide(x, diagonal):
+    return x.masked_fill(torch.ones(x.shape, dtype=torch.bool).triu(diagonal), -torch.inf)
+
+
 class TestRules:
     def test_a_forbidden_function_is_named(self):
         exercise = single(lambda x: x.softmax(-1), (normal(3),), rules=[without("softmax")])

@@ -1,5 +1,7 @@
 """Sizes, receptive fields, the convolution from shifts and its adjoint, what a stride does not see."""
 
+import math
+
 import torch
 from torch.nn import functional as F
 
@@ -39,10 +41,16 @@ def my_output_size(i, k, s, p, d):
     not_rounded="A size is an integer: the rest of the division is lost.",
     divided_late="Divide by the stride first, then add the one: the first place takes no step.",
     no_stride="Where is the stride?",
+    one_too_many="A dilated kernel reaches over d (k - 1) + 1 entries: the one is missing, and you count a place too many.",
+    same="This is the size with just so much padding that a stride of one changes nothing; here p and k are given.",
 )
 def _(i, k, s, p, d, *, wrong):
     reach = k if wrong.no_dilation else d * k if wrong.dilated_too_far else d * (k - 1) + 1
     room = i + (0 if wrong.no_padding else p if wrong.one_sided else 2 * p) - reach
+    if wrong.same:
+        return -(-i // s)
+    if wrong.one_too_many:
+        return (room + 1) // s + 1
     if wrong.divided_late:
         return (room + 1) // s
     if wrong.not_rounded:
@@ -126,12 +134,26 @@ def my_receptive_field(kernels, strides, dilations):
     one_short="One entry is missing: even without any layer an output sees one.",
     last_stride="You use only the last stride; the steps of all earlier layers multiply.",
     backwards="You go through the layers in the wrong order: the first stride concerns the most.",
+    product="The kernels do not multiply: each layer adds d (k - 1) steps.",
+    one_gap_too_many="A dilated kernel adds d (k - 1) steps, not d k - 1.",
+    dilation_remembered="A dilation widens its own layer alone; only strides multiply into later ones.",
+    strides_added="The strides of earlier layers multiply; yours add up.",
 )
 def _(kernels, strides, dilations, *, wrong):
     layers = list(zip(kernels, strides, dilations, strict=True))
+    if wrong.product:
+        return math.prod(kernels)
+    if wrong.strides_added:
+        return 1 + sum((k - 1) * d * max(1, sum(strides[:n])) for n, (k, _, d) in enumerate(layers))
     rows, step = 0 if wrong.one_short else 1, 1
     for k, s, d in layers[::-1] if wrong.backwards else layers:
         own = step * s if wrong.own_stride else step
+        if wrong.one_gap_too_many:
+            rows, step = rows + (d * k - 1) * step, step * s
+            continue
+        if wrong.dilation_remembered:
+            rows, step = rows + (k - 1) * d * step, step * s * d
+            continue
         rows += (k if wrong.whole_kernels else k - 1) * (1 if wrong.no_dilations else d) * own
         step = 1 if wrong.no_strides else s if wrong.last_stride else step * s
     return rows
@@ -171,6 +193,9 @@ def my_conv2d(x, weight, stride):
     mean_of_window="The window is weighed by the kernel and added up; yours is also divided by its size.",
     padded="There is no padding: the kernel lies in the image as a whole.",
     stride_of_taps="Your kernel is dilated: the stride is between windows, not between the entries of the kernel.",
+    shifted_back="roll moves the image the other way: entry (u, v) of the kernel reads x at + u and + v.",
+    sum_of_channels="Each channel has kernels of its own: weigh first, then add the channels up.",
+    diagonal="Two loops, one in the other: your sum has the entries with u = v alone.",
 )
 def _(x, weight, stride, *, wrong):
     if wrong.flipped:
@@ -181,6 +206,17 @@ def _(x, weight, stride, *, wrong):
         weight = weight * F.pad(torch.ones(1, 1), (0, weight.shape[3] - 1, 0, weight.shape[2] - 1))
     if wrong.first_channel:
         x, weight = x[:, :1], weight[:, :1]
+    if wrong.shifted_back:
+        rows, columns = ((n - weight.shape[2]) // stride * stride + 1 for n in x.shape[2:])
+        y = 0
+        for u in range(weight.shape[2]):
+            for v in range(weight.shape[3]):
+                y = y + torch.einsum("bcij,oc->boij", x.roll((u, v), (2, 3)), weight[:, :, u, v])
+        return y[:, :, :rows:stride, :columns:stride]
+    if wrong.sum_of_channels:
+        x, weight = x.sum(1, keepdim=True), weight[:, :1]
+    if wrong.diagonal:
+        weight = weight * torch.eye(weight.shape[2])
     scale = 1
     if wrong.mean_of_channels:
         scale = x.shape[1]

@@ -48,6 +48,9 @@ def my_inception_depthwise(x, square, row, column):
     all_convolved="Every part is convolved; the first is passed on as it is.",
     not_grouped="Each channel has one kernel of its own; yours mixes the channels of a part.",
     square_for_all="The square kernel meets all the parts; each part has its own kind of kernel.",
+    passed_last="The first part is passed on unchanged; yours is the last one.",
+    kernels_exchanged="`row` belongs to the third part, `column` to the fourth; turning them does not make one the other.",
+    order="The parts keep their order: identity, square, row, column.",
 )
 def _(x, square, row, column, *, wrong):
     kernel = _merged(square, row, column)
@@ -69,7 +72,13 @@ def _(x, square, row, column, *, wrong):
             ],
             1,
         ) * (1 if g > 1 else 2)
+    if wrong.passed_last:
+        kernel = kernel.roll(-g, 0)
+    if wrong.kernels_exchanged:
+        kernel = _merged(square, column.mT, row.mT)
     y = F.conv2d(torch.cat(parts, 1), kernel, padding=k // 2, groups=len(kernel))
+    if wrong.order:
+        return torch.cat([y[:, g : 2 * g], y[:, :g], y[:, 2 * g :]], 1)
     return y.roll(-g, 1) if wrong.identity_last else y
 
 
@@ -102,6 +111,10 @@ def my_merged_kernel(square, row, column):
     bands_spread="Your long kernels are repeated over the whole square; each is one row, or one column, in the middle.",
     no_square="The square kernels are missing.",
     another_order="The branches are in another order: identity, square, row, column.",
+    square_in_the_corner="The 3 by 3 kernel stands in the corner; its middle must meet the middle of the k by k kernel.",
+    bands_at_the_edge="Your long kernels lie along the edge: the row is the middle row, the column the middle column.",
+    turned_round="Your kernels are turned round.",
+    alternating="The channels of a branch are neighbours: all identities first, then all squares.",
 )
 def _(square, row, column, *, wrong):
     g, k = len(square), row.shape[3]
@@ -117,6 +130,15 @@ def _(square, row, column, *, wrong):
         merged = torch.cat(small)
     if wrong.zero_identity or wrong.identity_of_ones:
         merged = torch.cat([torch.full_like(merged[:g], float(wrong.identity_of_ones)), merged[g:]])
+    if wrong.square_in_the_corner:
+        merged = torch.cat([merged[:g], F.pad(square, (0, k - 3, 0, k - 3)), merged[2 * g :]])
+    if wrong.bands_at_the_edge:
+        edge = F.pad(row, (0, 0, 0, k - 1)), F.pad(column, (0, k - 1))
+        merged = torch.cat([merged[: 2 * g], *edge])
+    if wrong.turned_round:
+        merged = merged.flip(2, 3)
+    if wrong.alternating:
+        merged = merged.unflatten(0, (4, g)).transpose(0, 1).flatten(0, 1)
     if wrong.no_square:
         merged = torch.cat([merged[:g], 0 * merged[g : 2 * g], merged[2 * g :]])
     return merged.roll(-g, 0) if wrong.another_order else merged
@@ -154,6 +176,7 @@ def my_aggregation_backward(dy, x, groups):
     moved_dy="You moved dy instead of x: the weight belongs to the pixel whose output is computed.",
     wrapped="Outside the image are zeros; yours goes round to the other side.",
     first_only="Only one of the channels that share a kernel counts.",
+    repeats_the_border="Outside the image are zeros, not copies of its border.",
 )
 def _(dy, x, groups, *, wrong):
     order = range(9)
@@ -165,6 +188,9 @@ def _(dy, x, groups, *, wrong):
     def shifted(z, q):
         if wrong.wrapped:
             return z.roll((1 - q // 3, 1 - q % 3), (2, 3))
+        if wrong.repeats_the_border:
+            z = F.pad(z, (1, 1, 1, 1), mode="replicate")
+            return z[:, :, q // 3 : q // 3 + z.shape[2] - 2, q % 3 : q % 3 + z.shape[3] - 2]
         return F.pad(z, (1, 1, 1, 1))[:, :, q // 3 : q // 3 + z.shape[2], q % 3 : q % 3 + z.shape[3]]
 
     products = torch.stack([shifted(dy, q) * x if wrong.moved_dy else dy * shifted(x, q) for q in order], 2)
@@ -190,6 +216,7 @@ def _towers():
     yield case("channels", *given(2, 6, 4, 2))
     yield case("tiles taller than the halo", *given(2, 9, 4, 4))
     yield case("many rows: never all of them at once", *given(2, 48, 6, 4))
+    yield case("a wide image: no row of h too many", *given(1, 20, 40, 8))
 
 
 @exercises.add(
@@ -197,9 +224,10 @@ def _towers():
     rules=[
         no_tensor_above(
             lambda x, first, second, rows: max(
-                3 * x.numel() // 2 + 300, len(x) * len(first) * (rows + 6) * (x.shape[3] + 2)
+                len(x) * x.shape[1] * (x.shape[2] + 4) * (x.shape[3] + 4),
+                len(x) * len(first) * (rows + 2) * (x.shape[3] + 2),
             ),
-            "cut x into tiles before you convolve",
+            "cut x into tiles of rows before you convolve, and make no row of h that the tile does not need",
         )
     ],
     hints=(
@@ -269,9 +297,12 @@ def my_features(x, weight):
     summed="The mean over the places is asked, not the sum.",
     largest="The mean over the places is asked, not the largest.",
     one_axis="The mean runs over rows and columns.",
+    padded="No padding: the kernel lies in the image as a whole.",
+    in_steps="The stride is 1: the kernel visits every place.",
 )
 def _(x, weight, *, wrong):
-    y = F.conv2d(x[:, None], weight)
+    k = weight.shape[2]
+    y = F.conv2d(x[:, None], weight, padding=k // 2 * wrong.padded, stride=k if wrong.in_steps else 1)
     if wrong.mean_first:
         return F.relu(y.mean((2, 3)))
     y = y if wrong.no_relu else F.relu(y)

@@ -12,6 +12,9 @@ def _sequences():
     yield case("full length", normal(1, 3, 2), torch.tensor([3]))
     yield case("lengths that differ", normal(3, 4, 2), torch.tensor([4, 1, 3]))
     x = normal(2, 3, 2)
+    x[1, 0] = 0.0
+    yield case("a token of zeros counts, too", x, torch.tensor([2, 3]))
+    x = normal(2, 3, 2)
     x[0, 1:] = 1e4
     yield case("rubbish behind the end", x, torch.tensor([1, 3]))
 
@@ -34,6 +37,11 @@ def my_masked_mean(x, lengths):
     not_divided="This is the sum; divide by the length.",
     over_width="The mean runs over the tokens, not over the features.",
     last_token="This is the last token that counts.",
+    one_less="A sequence of length n has n tokens, the first of them 0: divide by n.",
+    not_masked="You divide by the length, but all places are added up: leave out those behind the end.",
+    first_length="Every sequence has a length of its own; yours all have that of the first.",
+    longest="Every sequence has a length of its own; yours all have the longest one.",
+    counts_nonzero="You count numbers that are not zero; a token that counts may hold a zero.",
 )
 def _(x, lengths, *, wrong):
     t = x.shape[1]
@@ -42,7 +50,15 @@ def _(x, lengths, *, wrong):
         counts = torch.ones_like(counts)
     if wrong.last_token:
         return x[torch.arange(len(x)), lengths - 1]
+    if wrong.first_length or wrong.longest:
+        return x[:, : int(lengths.max() if wrong.longest else lengths[0])].mean(1)
+    if wrong.not_masked:
+        return x.sum(1) / lengths[:, None]
     masked = x * counts[..., None]
+    if wrong.counts_nonzero:
+        return masked.sum(1) / (masked != 0).sum(1)
+    if wrong.one_less:
+        return masked.sum(1) / (lengths - 1).clamp(min=1)[:, None]
     if wrong.over_width:
         return masked.mean(2)
     total = masked.sum(1)
@@ -76,11 +92,16 @@ def my_masked_pool(q, x, lengths):
     unscaled="The scores are divided by the root of d.",
     divided_by_d="The scores are divided by the root of d, not by d.",
     no_mask="Tokens behind the end take part in your answer.",
-    mask_after="The mask comes before the softmax: set to zero afterwards, the weights add up to less than one.",
+    mask_after="The mask comes before the softmax: tokens or weights that are set to zero afterwards keep their share.",
     zero_scores="A score of 0 hides nothing: exp(0) = 1.",
+    cleared_alone="A token that you clear has a score of 0 and keeps a weight: exp(0) = 1. Hide its score.",
     over_batch="The softmax runs over the sequences; each sequence's weights must add up to one.",
     one_more="A sequence of length n has the tokens 0, ..., n - 1.",
     mean="q is not used: that is the mean.",
+    divided_by_length="The weights add up to one already: no division by the length.",
+    root_of_tokens="The scores are divided by the root of d, the width of a token, not of their number.",
+    weights="These are the weights; they are to mix the tokens.",
+    over_batch_empty="The softmax runs over the sequences; each sequence's weights must add up to one.",
     hard="The softmax weighs all tokens; yours takes the best one alone.",
 )
 def _(q, x, lengths, *, wrong):
@@ -88,6 +109,10 @@ def _(q, x, lengths, *, wrong):
     counts = torch.arange(t) <= lengths[:, None] if wrong.one_more else torch.arange(t) < lengths[:, None]
     if wrong.no_mask:
         counts = torch.ones_like(counts)
+    if wrong.cleared_alone:
+        x, counts = x.masked_fill(~counts[..., None], 0.0), torch.ones_like(counts)
+    if wrong.root_of_tokens:
+        d = t
     scores = x @ q / (1 if wrong.unscaled else d if wrong.divided_by_d else d**0.5)
     if wrong.mean:
         scores = 0 * scores
@@ -97,7 +122,11 @@ def _(q, x, lengths, *, wrong):
         masked = scores.masked_fill(
             ~counts, 0.0 if wrong.zero_scores else -1e30 if wrong.over_batch else -torch.inf
         )
-        weights = masked.softmax(0 if wrong.over_batch else -1)
+        weights = masked.softmax(0 if wrong.over_batch or wrong.over_batch_empty else -1)
+    if wrong.weights:
+        return weights
+    if wrong.divided_by_length:
+        weights = weights / lengths[:, None]
     if wrong.hard:
         weights = torch.nn.functional.one_hot(weights.argmax(-1), t).to(x)
     return torch.einsum("bt,btd->bd", weights, x)
@@ -139,11 +168,18 @@ def my_needles(noise, where, label):
     first_token="The needle stands at `where`, not in front.",
     shifted="The class stands in the features 1 to 4: class 0 in feature 1.",
     rest_cleared="The features from 5 on stay noise.",
+    noise_among_classes="Of the features 1 to 4 only one is set in yours; a one-hot vector has zeros as well.",
+    class_as_number="The class is a one-hot vector in the features 1 to 4, not a number.",
+    marked_everywhere="Each sequence has its mark at its own place: index with torch.arange(b) as well.",
+    small_mark="The mark is 3.",
+    only_needle="All other tokens stay noise.",
 )
 def _(noise, where, label, *, wrong):
     b, t, d = noise.shape
     needle = torch.zeros(b, d, dtype=noise.dtype)
-    needle[:, 0] = 0 if wrong.no_mark else 3
+    needle[:, 0] = 0 if wrong.no_mark else 1 if wrong.small_mark else 3
+    if wrong.only_needle:
+        noise = 0 * noise
     place = (label if wrong.shifted else label + 1).clamp(max=d - 1)
     needle[torch.arange(b), place] = 1 if wrong.small_class else 3
     where = torch.zeros_like(where) if wrong.first_token else where
@@ -152,4 +188,13 @@ def _(noise, where, label, *, wrong):
         at = torch.ones_like(at)
     keep = torch.zeros(d) if wrong.rest_cleared else (torch.arange(d) > 4).double()
     new = needle[:, None] + noise * (1 if wrong.added else keep)
-    return torch.where(at, new, noise)
+    if wrong.class_as_number:
+        new = torch.cat(
+            [torch.full((b, t, 1), 3.0), label[:, None, None].expand(b, t, 1), noise[..., 2:]], -1
+        )
+    if wrong.noise_among_classes:
+        new = torch.where((torch.arange(d) > 4) | (needle == 0)[:, None], noise, new)
+    changed = torch.where(at, new, noise)
+    if wrong.marked_everywhere:
+        changed[:, where, 0] = 3
+    return changed

@@ -15,6 +15,8 @@ from course_lib.layers import pool
         case("neighbours share a row", 3, 2),
         case("a bin a row", 5, 5),
         case("several shared rows", 10, 4),
+        case("some bins end at a whole row", 6, 4),
+        case("nearly three rows a bin", 11, 4),
         case("more bins than rows", 3, 5),
         case("a real map", 13, 6),
     ],
@@ -38,10 +40,17 @@ def my_shared_rows(a, n):
     rest="The rest of the division does not tell it: some rests share more rows than others.",
     one_too_many="The last bin has no neighbour behind it.",
     bins_counted="These are the bins that share a row; the rows are asked.",
+    each_border="Not every border between two bins falls inside a row: where m a / n is whole, nothing is shared.",
+    rounded_sizes="This is what n bins of the same rounded size hold too much; here bins differ in size.",
+    share="The number of rows is asked, not their share.",
 )
 def _(a, n, *, wrong):
     if wrong.rest:
         return a % n
+    if wrong.each_border:
+        return n - 1 if a % n else 0
+    if wrong.rounded_sizes:
+        return -(-a // n) * n - a
     bins = [(m * a // n, (m + 1) * a // n if wrong.floors_only else -(-(m + 1) * a // n)) for m in range(n)]
     if wrong.inclusive:
         bins = [(start, min(stop + 1, a)) for start, stop in bins]
@@ -54,7 +63,7 @@ def _(a, n, *, wrong):
         return sum(count - 1 for count in seen if count > 1)
     if wrong.bins_counted:
         return sum(any(seen[row] > 1 for row in range(start, stop)) for start, stop in bins)
-    return shared + 1 if wrong.one_too_many else shared
+    return shared / a if wrong.share else shared + 1 if wrong.one_too_many else shared
 
 
 @exercises.accept(
@@ -121,18 +130,28 @@ def my_group_mean(x, p, eps):
     one_order="All channels have the first order.",
     over_channels="The mean runs over the tokens, axis 1.",
     maximum="This is the largest value, the limit of large orders.",
+    divided_last="You divide by the number of tokens after the root; the mean stands inside it.",
+    not_inverted="The root at the end is the power 1 / p; yours is the power p once more.",
+    mean_cut="Every value is cut off before its power; you cut off the mean.",
 )
 def _(x, p, eps, *, wrong):
     count = x.shape[-1] // len(p)
     order = p.repeat(count) if wrong.interleaved_groups else p.repeat_interleave(count)
     if wrong.one_order:
         order = p[:1].expand(x.shape[-1])
+    given = x
     if wrong.absolute_values:
         x = x.abs().clamp(min=eps)
     elif wrong.eps_added:
         x = x.clamp(min=0) + eps
     elif not wrong.not_cut:
         x = x.clamp(min=eps)
+    if wrong.mean_cut:
+        return given.pow(order).mean(1).clamp(min=eps).pow(1 / order)
+    if wrong.divided_last:
+        return x.pow(order).sum(1).pow(1 / order) / x.shape[1]
+    if wrong.not_inverted:
+        return x.pow(order).mean(1).pow(order)
     if wrong.maximum:
         return x.amax(1)
     powers = x.pow(order)
@@ -178,6 +197,10 @@ def my_soft_pool_back(dy, x, k):
     over_image="The weights are those of a window, not of the whole image.",
     rest_filled="Rows and columns that fill no window get no gradient.",
     no_dy="dy is missing: each window's gradient is multiplied by its own.",
+    softmax_alone="w (1 - w) is how a weight moves with its own value; y is the sum of all w_n a_n.",
+    other_weights_fixed="Raising one value lowers the weights of all the others: sum over n before you simplify.",
+    result_missing="Raising a_n lowers the other weights: where is y in your factor?",
+    mean="Nothing is averaged over the window: the weights add up to one already.",
 )
 def _(dy, x, k, *, wrong):
     rows, columns = x.shape[2] // k, x.shape[3] // k
@@ -191,6 +214,9 @@ def _(dy, x, k, *, wrong):
     y = (w * flat).sum(-1, keepdim=True)
     inside = flat - y
     inside = -inside if wrong.sign else inside
+    inside = flat if wrong.result_missing else flat * (1 - w) if wrong.other_weights_fixed else inside
+    inside = -w if wrong.softmax_alone else inside
+    dy = dy / k**2 if wrong.mean else dy
     g = w if wrong.weights_only else w * (inside if wrong.without_one else 1 + inside)
     g = g if wrong.no_dy else g * dy[..., None]
     g = g.unflatten(4, (k, k)).transpose(3, 4).flatten(4).flatten(2, 3)
@@ -242,9 +268,18 @@ def my_spectrum_after(spectrum, s):
     padded="Zeros between the values do not make zeros in the spectrum: it is repeated. (Zeros in the spectrum would interpolate.)",
     mirrored="The copies are equal, not mirrored.",
     one_axis="It is repeated along both axes.",
+    divided_once="The zeros add nothing: nothing is divided, not by s either.",
+    zeros_in_spectrum="Zeros between the values do not make zeros in the spectrum: it is repeated.",
 )
 def _(spectrum, s, *, wrong):
     ones = [1] * (spectrum.ndim - 2)
+    if wrong.zeros_in_spectrum:
+        rows, columns = spectrum.shape[-2:]
+        between = torch.zeros(*spectrum.shape[:-2], s * rows, s * columns, dtype=spectrum.dtype)
+        between[..., ::s, ::s] = spectrum
+        return between
+    if wrong.divided_once:
+        return spectrum.repeat(*ones, s, s) / s
     if wrong.stretched:
         return spectrum.repeat_interleave(s, -2).repeat_interleave(s, -1)
     if wrong.padded:
@@ -277,6 +312,10 @@ def my_spectrum_sampled(spectrum, s):
     interleaved="Frequencies that are a whole block apart fold onto each other, not neighbours.",
     one_axis="Both axes fold.",
     root="The mean along each axis divides by s, so by s squared together.",
+    block_divided="One block alone is the low frequencies: all blocks are folded onto each other.",
+    multiplied="The sum over the blocks is divided by s squared, not multiplied.",
+    same_on_both_axes="Every row block meets every column block: yours adds up those on the diagonal alone.",
+    absolute_values="The copies interfere: complex numbers are added, not their absolute values.",
 )
 def _(spectrum, s, *, wrong):
     rows, columns = spectrum.shape[-2] // s, spectrum.shape[-1] // s
@@ -289,5 +328,11 @@ def _(spectrum, s, *, wrong):
     blocks = spectrum.unflatten(-1, (s, columns)).unflatten(-3, (s, rows))
     if wrong.one_axis:
         return blocks[..., 0, :].mean(-3)
-    total = blocks.sum((-4, -2))
+    if wrong.block_divided:
+        return blocks[..., 0, :, 0, :] / s**2
+    if wrong.same_on_both_axes:
+        return sum(blocks[..., n, :, n, :] for n in range(s)) / s
+    if wrong.absolute_values:
+        blocks = blocks.abs().to(spectrum)
+    total = blocks.sum((-4, -2)) * (s**4 if wrong.multiplied else 1)
     return total if wrong.summed else total / (s if wrong.root else s**2)
