@@ -201,9 +201,9 @@ def _own(code: CodeType) -> tuple:
 def swap(changed: dict[Place, CodeType]) -> None:
     """Give every living function of these places its changed code, and forget what the caches keep."""
     for living in gc.get_objects():
-        if isinstance(living, functools._lru_cache_wrapper):
+        if type(living) is functools._lru_cache_wrapper:  # isinstance would wake proxies
             living.cache_clear()
-        elif isinstance(living, FunctionType) and (code := changed.get(place_of(living.__code__))):
+        elif type(living) is FunctionType and (code := changed.get(place_of(living.__code__))):
             living.__code__ = code
 
 
