@@ -18,6 +18,7 @@ that out.
 
 import argparse
 import ast
+import cProfile
 import functools
 import gc
 import inspect
@@ -255,13 +256,12 @@ class Collected:
     def _survey(self) -> tuple[dict[str, float], dict[str, set[Place]]]:
         seconds, calls = {}, {}
         for name in self.tests:
-            called: set[CodeType] = set()
-            start = time.perf_counter()
-            sys.setprofile(lambda frame, event, _, seen=called: seen.add(frame.f_code))
-            passed = self.passes(name)
-            sys.setprofile(None)
+            profile, start = cProfile.Profile(builtins=False), time.perf_counter()
+            with profile:
+                passed = self.passes(name)
             if passed:
                 seconds[name] = time.perf_counter() - start
+                called = [entry.code for entry in profile.getstats() if isinstance(entry.code, CodeType)]
                 calls[name] = {place_of(c) for c in called if c.co_filename.startswith(str(ROOT))}
         return seconds, calls
 
