@@ -30,7 +30,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from pathlib import Path
 from types import CodeType, FunctionType
@@ -38,7 +38,16 @@ from typing import Any
 
 import pytest
 
-from tests.house.tree import ROOT, chapter_tests, definitions, files, inside, library_files, parse
+from tests.house.tree import (
+    ROOT,
+    chapter_tests,
+    definitions,
+    files,
+    inside,
+    library_files,
+    parse,
+    registered,
+)
 
 SWAPS = {
     ast.Add: ast.Sub,
@@ -63,6 +72,7 @@ SWAPS = {
     ast.Or: ast.And,
 }
 ENDS = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt}  # whether the end belongs to it
+OF_ALL = "tests/test_layers_in_use.py"  # runs over all layers, by name
 HANGS = 1200  # seconds after which the tests of one place are taken to run on for ever
 
 
@@ -145,7 +155,7 @@ def named_tests(place: str) -> list[Path]:
     folder, _, name = place.rpartition("/")
     own = chapter_tests(ROOT, place) if folder else sorted((ROOT / "tests").glob(f"test_{place}*.py"))
     if own and folder:
-        return [ROOT / "tests/test_defaults.py", *own]  # the quickest first
+        return [ROOT / "tests/test_defaults.py", *own, ROOT / OF_ALL]  # the quickest first
     return own or files(ROOT / "tests" / (folder or name), ".py")
 
 
@@ -233,8 +243,17 @@ def in_child(work: Callable[[], Any], seconds: float) -> Any:
 class Collected:
     """A plugin of pytest that collects the tests once and hands them to some work instead of running them."""
 
-    def __init__(self, work: Callable[["Collected"], None]) -> None:
-        self.work, self.failed = work, False
+    def __init__(self, work: Callable[["Collected"], None], layers: Collection[str] = ()) -> None:
+        self.work, self.layers, self.failed = work, layers, False
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Of what runs over all layers, leave those that are asked for."""
+        items[:] = [
+            item
+            for item in items
+            if not item.nodeid.startswith(OF_ALL)
+            or item.nodeid.endswith(tuple(f"[{n}]" for n in self.layers))
+        ]
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Remember a failure."""
@@ -287,6 +306,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="only what can be changed in a running process")
     options = parser.parse_args()
     tests = [inside(path, ROOT) for path in named_tests(options.place)]
+    layers = [entry.name for entry in registered(ROOT) if entry.chapter == options.place]
     results = []
 
     def work(collected: Collected) -> None:
@@ -301,14 +321,14 @@ def main() -> int:
                 continue
             noticed = bool(changed) and collected.notice(changed)
             if not noticed and not options.quick:
-                noticed = not passes_afresh(path, tree, tests)
+                noticed = not passes_afresh(path, tree, [*collected.seconds])
             results.append(noticed)
             if not noticed:
                 print(f"{inside(path, ROOT)}:{line} {name}: no test notices {change}", flush=True)
 
     quietly = ["-q", "-s", "--no-header", "-p", "no:cacheprovider"]
     early = ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # of what this file has imported
-    pytest.main([*quietly, *early, *tests], plugins=[Collected(work)])
+    pytest.main([*quietly, *early, *tests], plugins=[Collected(work, layers)])
     print(f"{len(results)} changes, {results.count(False)} unnoticed")
     return int(not all(results) or not results)
 
