@@ -150,12 +150,17 @@ def chosen(place: str, names: list[str], number: int, draw: random.Random) -> li
     return draw.sample(possible, min(number, len(possible)))
 
 
+def layers_of(place: str) -> list[str]:
+    """The registered objects of a chapter."""
+    return [entry.name for entry in registered(ROOT) if entry.chapter == place]
+
+
 def named_tests(place: str) -> list[Path]:
     """The tests of a chapter; of machinery those of the same name, else all of its folder."""
     folder, _, name = place.rpartition("/")
     own = chapter_tests(ROOT, place) if folder else sorted((ROOT / "tests").glob(f"test_{place}*.py"))
     if own and folder:
-        return [ROOT / "tests/test_defaults.py", *own, ROOT / OF_ALL]  # the quickest first
+        return [ROOT / "tests/test_defaults.py", *own, *([ROOT / OF_ALL] if layers_of(place) else [])]
     return own or files(ROOT / "tests" / (folder or name), ".py")
 
 
@@ -306,7 +311,6 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="only what can be changed in a running process")
     options = parser.parse_args()
     tests = [inside(path, ROOT) for path in named_tests(options.place)]
-    layers = [entry.name for entry in registered(ROOT) if entry.chapter == options.place]
     results = []
 
     def work(collected: Collected) -> None:
@@ -328,7 +332,7 @@ def main() -> int:
 
     quietly = ["-q", "-s", "--no-header", "-p", "no:cacheprovider"]
     early = ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # of what this file has imported
-    pytest.main([*quietly, *early, *tests], plugins=[Collected(work, layers)])
+    pytest.main([*quietly, *early, *tests], plugins=[Collected(work, layers_of(options.place))])
     print(f"{len(results)} changes, {results.count(False)} unnoticed")
     return int(not all(results) or not results)
 
