@@ -1,28 +1,53 @@
 """Do the tests notice a wrong sign? Change one thing at a time and run them: a planter of faults.
 
-    python -m tests.house.mutate layers/norm              # two changes per definition, on a copy of the tree
+    python -m tests.house.mutate layers/norm              # two changes per definition
     python -m tests.house.mutate layers/norm --each 10 LayerNorm
     python -m tests.house.mutate measure/store            # machinery: a file, or a folder such as classroom
 
 An operator becomes another, ``<`` becomes ``>=`` and ``<=``, a keyword of a call is dropped, a number grows
 by one, a boolean is flipped, a condition negated; in public and private definitions and in the constants of a
-module alike. Not part of ``make test``: it runs the tests once per change. A change that no test notices is
+module alike. Not part of ``make test``: it runs tests once per change. A change that no test notices is
 printed: it is a missing test, or it makes no difference (an eps of 1e-5 taken away, say), which only a reader
 can tell. A change that makes the tests run on without end is noticed.
+
+The tests are collected once. A change inside a function is then made in a copy of the running process, and
+only those tests are run that call the function, the quickest first: seconds. What they do not notice, and a
+change of what runs at import, is tried on a copy of the tree with all tests of the place; ``--quick`` leaves
+that out.
 """
 
 import argparse
 import ast
+import cProfile
+import functools
+import gc
+import inspect
+import multiprocessing
+import os
 import random
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from pathlib import Path
+from types import CodeType, FunctionType
+from typing import Any
 
-from tests.house.tree import ROOT, chapter_tests, definitions, files, inside, library_files, parse
+import pytest
+
+from tests.house.tree import (
+    ROOT,
+    chapter_tests,
+    definitions,
+    files,
+    inside,
+    library_files,
+    parse,
+    registered,
+)
 
 SWAPS = {
     ast.Add: ast.Sub,
@@ -47,6 +72,7 @@ SWAPS = {
     ast.Or: ast.And,
 }
 ENDS = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt}  # whether the end belongs to it
+OF_ALL = "tests/test_layers_in_use.py"  # runs over all layers, by name
 HANGS = 1200  # seconds after which the tests of one place are taken to run on for ever
 
 
@@ -85,15 +111,20 @@ def _changes_of(node: ast.AST) -> Iterator[Callable[[], object]]:
         yield partial(setattr, node, "test", ast.UnaryOp(ast.Not(), node.test))
 
 
-def mutants(source: str, name: str) -> Iterator[tuple[int, str, str]]:
-    """Line, changed code and changed module, once for every change of one name at the top of a module."""
-    for number in range(len(changes(_definition(ast.parse(source), name)))):
-        tree = ast.parse(source)
-        node, change = changes(_definition(tree, name))[number]
-        before = ast.unparse(node)
-        change()
-        after = ast.unparse(node)
-        yield node.lineno, f"{before.splitlines()[0]} -> {after.splitlines()[0]}", ast.unparse(tree)
+def mutants(source: str, name: str) -> Iterator[tuple[int, str, ast.Module]]:
+    """Line, changed code and the tree of the changed module, once for every change of one name at its top."""
+    for number in range(len(changes(_named(ast.parse(source))[name]))):
+        yield mutant(source, name, number)
+
+
+def mutant(source: str, name: str, number: int) -> tuple[int, str, ast.Module]:
+    """The change of this number."""
+    tree = ast.parse(source)
+    node, change = changes(_named(tree)[name])[number]
+    before = ast.unparse(node)
+    change()
+    after = ast.unparse(node)
+    return node.lineno, f"{before.splitlines()[0]} -> {after.splitlines()[0]}", tree
 
 
 def _named(tree: ast.Module) -> dict[str, ast.AST]:
@@ -107,19 +138,21 @@ def _named(tree: ast.Module) -> dict[str, ast.AST]:
     return found
 
 
-def _definition(tree: ast.Module, name: str) -> ast.AST:
-    return _named(tree)[name]
+def chosen(place: str, names: list[str], number: int, draw: random.Random) -> list[tuple[Path, str, int]]:
+    """File, definition and number of some random changes of a place."""
+    possible = [
+        (path, name, which)
+        for path in library_files(ROOT, place)
+        for name, definition in _named(parse(path)).items()
+        if name in (names or [name])
+        for which in range(len(changes(definition)))
+    ]
+    return draw.sample(possible, min(number, len(possible)))
 
 
-def chosen(place: str, names: list[str], each: int, draw: random.Random) -> Iterator[tuple]:
-    """File, definition, line, change and mutant for a few random changes of each definition of a place."""
-    for path in library_files(ROOT, place):
-        source = path.read_text("utf-8")
-        for name in _named(parse(path)):
-            if name in (names or [name]):
-                possible = list(mutants(source, name))
-                for change in draw.sample(possible, min(each, len(possible))):
-                    yield path, name, *change
+def layers_of(place: str) -> list[str]:
+    """The registered objects of a chapter."""
+    return [entry.name for entry in registered(ROOT) if entry.chapter == place]
 
 
 def named_tests(place: str) -> list[Path]:
@@ -127,7 +160,7 @@ def named_tests(place: str) -> list[Path]:
     folder, _, name = place.rpartition("/")
     own = chapter_tests(ROOT, place) if folder else sorted((ROOT / "tests").glob(f"test_{place}*.py"))
     if own and folder:
-        return [*own, ROOT / "tests/test_defaults.py"]
+        return [ROOT / "tests/test_defaults.py", *own, *([ROOT / OF_ALL] if layers_of(place) else [])]
     return own or files(ROOT / "tests" / (folder or name), ".py")
 
 
@@ -140,34 +173,168 @@ def passes(tests: list[str], tree: Path) -> bool:
         return False
 
 
+def passes_afresh(path: Path, mutant: ast.Module, tests: list[str]) -> bool:
+    """The same with one file changed, from the first import on."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("course_lib", "tests", "tools", "pyproject.toml"):
+            copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+            copy(ROOT / name, Path(folder) / name)
+        (Path(folder) / inside(path, ROOT)).write_text(ast.unparse(mutant), "utf-8")
+        return passes(tests, Path(folder))
+
+
+Place = tuple[str, int, str]  # of a function: file, first line, name
+
+
+def place_of(code: CodeType) -> Place:
+    """Where the source of some code stands."""
+    return code.co_filename, code.co_firstlineno, code.co_name
+
+
+def codes(tree: ast.Module, path: str) -> dict[Place, CodeType]:
+    """The code of a module and of every class, function and lambda in it."""
+    pending, found = [compile(tree, path, "exec")], {}
+    while pending:
+        code = pending.pop()
+        found[place_of(code)] = code
+        pending += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+    return found
+
+
+def in_place(source: str, mutant: ast.Module, path: str) -> dict[Place, CodeType]:
+    """The changed code of functions, or none if what runs at import is changed: a default, a constant."""
+    before, after = codes(ast.parse(source), path), codes(ast.fix_missing_locations(mutant), path)
+    changed = {place: code for place, code in after.items() if code != before[place]}
+    functions = {place: code for place, code in changed.items() if code.co_flags & inspect.CO_OPTIMIZED}
+    others = changed.keys() - functions.keys()
+    return {} if any(_own(before[place]) != _own(after[place]) for place in others) else functions
+
+
+def _own(code: CodeType) -> tuple:
+    return code.co_code, code.co_names, [c for c in code.co_consts if not isinstance(c, CodeType)]
+
+
+def swap(changed: dict[Place, CodeType]) -> None:
+    """Give every living function of these places its changed code, and forget what the caches keep."""
+    for living in gc.get_objects():
+        if type(living) is functools._lru_cache_wrapper:  # isinstance would wake proxies
+            living.cache_clear()
+        elif type(living) is FunctionType and (code := changed.get(place_of(living.__code__))):
+            living.__code__ = code
+
+
+def in_child(work: Callable[[], Any], seconds: float) -> Any:
+    """What some work gives in a copy of this process; None if the copy dies or takes longer."""
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe(duplex=False)
+
+    def answer() -> None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())  # the dots of the tests
+        theirs.send(work())
+        os._exit(0)
+
+    child = context.Process(target=answer)
+    child.start()
+    theirs.close()
+    try:
+        return ours.recv() if ours.poll(seconds) else None
+    except EOFError:
+        return None
+    finally:
+        child.kill()
+        child.join()
+
+
+class Collected:
+    """A plugin of pytest that collects the tests once and hands them to some work instead of running them."""
+
+    def __init__(self, work: Callable[["Collected"], None], layers: Collection[str] = ()) -> None:
+        self.work, self.layers, self.failed = work, layers, False
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Of what runs over all layers, leave those that are asked for."""
+        items[:] = [
+            item
+            for item in items
+            if not item.nodeid.startswith(OF_ALL)
+            or item.nodeid.endswith(tuple(f"[{n}]" for n in self.layers))
+        ]
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Remember a failure."""
+        self.failed |= report.failed
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Find out what each test calls, then do the work."""
+        self.tests = {item.nodeid: item for item in session.items}
+        self.seconds, self.calls = in_child(self._survey, HANGS) or ({}, {})
+        self.work(self)
+        return True
+
+    def passes(self, name: str) -> bool:
+        """Whether one test does, here and now."""
+        self.failed, test = False, self.tests[name]
+        test.config.hook.pytest_runtest_protocol(item=test, nextitem=None)
+        return not self.failed
+
+    def _survey(self) -> tuple[dict[str, float], dict[str, set[Place]]]:
+        seconds, calls = {}, {}
+        for name in self.tests:
+            profile, start = cProfile.Profile(builtins=False), time.perf_counter()
+            with profile:
+                passed = self.passes(name)
+            if passed:
+                seconds[name] = time.perf_counter() - start
+                called = [entry.code for entry in profile.getstats() if isinstance(entry.code, CodeType)]
+                calls[name] = {place_of(c) for c in called if c.co_filename.startswith(str(ROOT))}
+        return seconds, calls
+
+    def notice(self, changed: dict[Place, CodeType]) -> bool:
+        """Whether a test that calls a changed function fails or runs on without end."""
+        callers = [name for name, called in self.calls.items() if not called.isdisjoint(changed)]
+        callers.sort(key=self.seconds.__getitem__)
+
+        def unchanged() -> bool:
+            swap(changed)
+            return all(map(self.passes, callers))
+
+        return not in_child(unchanged, 30 + 5 * sum(map(self.seconds.__getitem__, callers)))
+
+
 def main() -> int:
     """Print every change that the tests do not notice."""
     parser = argparse.ArgumentParser(prog="python -m tests.house.mutate", description=__doc__.splitlines()[0])
     parser.add_argument("place", help="a chapter such as layers/norm, or machinery such as measure/store")
     parser.add_argument("names", nargs="*", help="only these definitions; default all")
-    parser.add_argument("--each", type=int, default=2, help="changes per definition, drawn at random")
+    parser.add_argument("--number", type=int, default=25, help="of changes, drawn at random")
     parser.add_argument("--seed", type=int, default=0, help="of the draw")
+    parser.add_argument("--quick", action="store_true", help="only what can be changed in a running process")
     options = parser.parse_args()
     tests = [inside(path, ROOT) for path in named_tests(options.place)]
-    tried = survived = 0
-    with tempfile.TemporaryDirectory() as folder:
-        tree = Path(folder)
-        for name in ("course_lib", "tests", "tools", "pyproject.toml"):
-            source = ROOT / name
-            (shutil.copytree if source.is_dir() else shutil.copy)(source, tree / name)
-        if not tests or not passes(tests, tree):  # else every change would seem to be noticed
-            parser.error(f"{options.place} has no tests, or they fail without any change")
+    results = []
+
+    def work(collected: Collected) -> None:
+        for name in collected.tests.keys() - collected.seconds.keys():
+            print(f"left out, for it fails without any change: {name}")
         draw = random.Random(options.seed)
-        for path, name, line, change, mutant in chosen(options.place, options.names, options.each, draw):
-            copy = tree / inside(path, ROOT)
-            copy.write_text(mutant, "utf-8")
-            tried += 1
-            if passes(tests, tree):
-                survived += 1
+        for path, name, number in chosen(options.place, options.names, options.number, draw):
+            source = path.read_text("utf-8")
+            line, change, tree = mutant(source, name, number)
+            changed = in_place(source, tree, str(path))
+            if options.quick and not changed:
+                continue
+            noticed = bool(changed) and collected.notice(changed)
+            if not noticed and not options.quick:
+                noticed = not passes_afresh(path, tree, [*collected.seconds])
+            results.append(noticed)
+            if not noticed:
                 print(f"{inside(path, ROOT)}:{line} {name}: no test notices {change}", flush=True)
-            shutil.copy(path, copy)
-    print(f"{tried} changes, {survived} unnoticed")
-    return int(survived > 0)
+
+    quietly = ["-q", "-s", "--no-header", "-p", "no:cacheprovider"]
+    early = ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # of what this file has imported
+    pytest.main([*quietly, *early, *tests], plugins=[Collected(work, layers_of(options.place))])
+    print(f"{len(results)} changes, {results.count(False)} unnoticed")
+    return int(not all(results) or not results)
 
 
 if __name__ == "__main__":

@@ -6,13 +6,14 @@ A chapter's tests call :func:`building_faults` for each of its layers and expect
 import inspect
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from course_lib.classroom._contract.subject import as_installed
 from course_lib.registry import Entry
-from tests.layers.arguments import _first, _recorded
+from tests.layers.arguments import _first, _recorded, _types
 
 COPIES = 30  # of a layer that has random weights, to compare how they are spread
 
@@ -20,7 +21,8 @@ COPIES = 30  # of a layer that has random weights, to compare how they are sprea
 def building_faults(entry: Entry) -> list[str]:
     """What is wrong with how a layer is built; one line a fault, best none.
 
-    - ``dtype=`` and ``device=`` reach every parameter and buffer; no parameter is a bare number.
+    - ``dtype=`` and ``device=`` reach every parameter and buffer, also with another choice of one option;
+      no parameter is a bare number.
     - Built on meta, given memory full of NaN and reset, children first, it is spread as a fresh one is.
     - Built on meta, ``load_state_dict(assign=True)`` leaves nothing there and gives the same output.
     - Under a default dtype of bfloat16 it is built, and runs.
@@ -30,7 +32,14 @@ def building_faults(entry: Entry) -> list[str]:
     def build(**factory: object) -> nn.Module:
         return cls(*good.args, **{**good.kwargs, **factory})
 
-    checks: tuple[Callable, ...] = (_as_asked, _as_fresh, _assigned, _in_bfloat16)
+    def otherwise(build: Callable, inputs: tuple) -> Iterator[str]:
+        for option in _options(cls, good):
+            try:
+                yield from (f"{fault} with {option}" for fault in _as_asked(partial(build, **option), inputs))
+            except (TypeError, ValueError):
+                continue  # it does not fit the rest of the example
+
+    checks: tuple[Callable, ...] = (_as_asked, otherwise, _as_fresh, _assigned, _in_bfloat16)
     if not {"device", "dtype"} <= set(inspect.signature(cls).parameters):
         checks = () if not list(build().state_dict()) else (_lacking, *checks[-1:])
     with as_installed():
@@ -39,6 +48,16 @@ def building_faults(entry: Entry) -> list[str]:
 
 def _lacking(build: Callable, inputs: tuple) -> Iterator[str]:
     yield "takes no device= and dtype="
+
+
+def _options(cls: type[nn.Module], good: inspect.BoundArguments) -> Iterator[dict[str, object]]:
+    """One option otherwise than in the example: a choice turned round, a size that may be left out."""
+    for name, parameter in inspect.signature(cls).parameters.items():
+        value = good.arguments.get(name, parameter.default)
+        if isinstance(value, bool):
+            yield {name: not value}
+        elif value is None and int in _types(parameter.annotation):
+            yield {name: 4}
 
 
 def _as_asked(build: Callable, inputs: tuple) -> Iterator[str]:

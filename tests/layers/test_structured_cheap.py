@@ -139,7 +139,8 @@ def test_grouped_svd_chain_at_full_rank_equals_the_convolution(unfolding, rank, 
     conv, x = convolution(stride=2), torch.randn(2, 6, 11, 13).double()
     chain = svd_conv2d(conv, rank, unfolding=unfolding, groups=groups)
     torch.testing.assert_close(chain(x), conv(x))
-    with pytest.raises(ValueError, match="groups must divide"):
+    parted = "7 filters" if unfolding == "channels" else "6 input channels"
+    with pytest.raises(ValueError, match=f"groups must divide the {parted}, got 5"):
         svd_conv2d(conv, 1, unfolding=unfolding, groups=5)
 
 
