@@ -593,7 +593,7 @@ def scaled_after(state, patterns, beta):
     return beta * (state @ patterns.T).softmax(-1) @ patterns
 
 
-@wrong("my_update", "ignored beta")
+@wrong("my_update", "best_alone")
 def hard(state, patterns, beta):
     return patterns[(state @ patterns.T).argmax(-1)]
 
