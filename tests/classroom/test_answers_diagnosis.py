@@ -127,7 +127,8 @@ class TestTheWayBack:
             return z
 
         verdict = single(lambda x: x[:2] * x[:2], (normal(3),)).judge(answer)
-        assert verdict.kind == "gradient" and "overwritten" in names(verdict)
+        assert verdict.kind == "gradient"
+        assert "overwritten" in names(verdict)
 
 
 def hide(x, diagonal):
