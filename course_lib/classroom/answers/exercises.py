@@ -148,7 +148,8 @@ class Exercises:
             return
         sign = "" if verdict.text.startswith(("is ", "returned None:", "has ", "could ")) else ":"
         lines = [f"✗ {exercise.name}{sign} {verdict.text}"]
-        lines += [f"  Hint: {diagnosis.hint}" for diagnosis in verdict.diagnoses]
+        if verdict.kind != "rule":  # there, the finding says it all
+            lines += [f"  Hint: {diagnosis.hint}" for diagnosis in verdict.diagnoses]
         if verdict.kind != "unwritten":
             self._tries[exercise.name] += 1
             further = self._tries[exercise.name] - 1

@@ -593,11 +593,7 @@ def scaled_after(state, patterns, beta):
     return beta * (state @ patterns.T).softmax(-1) @ patterns
 
 
-<<<<<<< HEAD
 @wrong("my_update", "ignored beta", "best_alone")
-=======
-@wrong("my_update", "best_alone")
->>>>>>> w/stranger
 def hard(state, patterns, beta):
     return patterns[(state @ patterns.T).argmax(-1)]
 
