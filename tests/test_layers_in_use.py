@@ -5,8 +5,11 @@ Exceptions are named, each with its reason, and are strict: one that is not need
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
+import torch
+from torch import nn
 
 from tests.house.tree import ROOT
 from tests.layers.arguments import argument_faults, input_faults, layers
@@ -42,6 +45,23 @@ def test_inputs_that_do_not_fit_are_refused_by_name(name):
 @pytest.mark.parametrize("name", sorted({*LAYERS} - WRAPPERS - LISTS))
 def test_device_dtype_meta_and_half_precision(name):
     assert building_faults(LAYERS[name]) == []
+
+
+class HasMore(nn.Linear):
+    """What only its option builds stays in single precision, on the processor."""
+
+    def __init__(self, dim, *, hidden_dim: int | None = None, device=None, dtype=None):
+        super().__init__(dim, dim, device=device, dtype=dtype)
+        if hidden_dim is not None:
+            self.more = nn.Linear(hidden_dim, 1, bias=False)
+
+
+def test_a_part_that_only_an_option_builds_is_built_as_asked_too():
+    entry = SimpleNamespace(obj=HasMore, example=lambda: (HasMore(3), torch.ones(2, 3)))
+    expected = {
+        f"HasMore: more.weight ignores {what}= with {{'hidden_dim': 4}}" for what in ("dtype", "device")
+    }
+    assert {*building_faults(entry)} == expected
 
 
 TRACING = """

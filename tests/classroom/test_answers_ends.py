@@ -152,6 +152,14 @@ def test_factors_made_of_a_length(name, words, form):
     assert said(results.count(failed(*pairs[:2], (ONE[0], ONE[0].sin()), given=given), {})) == {}
 
 
+@pytest.mark.parametrize(
+    "given", [(normal(7, 2), normal(7, 4)), (normal(2), normal(7, 4)), (normal(7, 2), normal(4))]
+)
+def test_two_lengths_are_enough_and_axes_that_one_run_lacks_are_left_out(given):
+    pairs = [(normal(5), x.shape[-1] * normal(5)) for x in given]
+    assert "axis -1 of x" in said(results.count(failed(*pairs, given=list(given)), {}))["sum for mean"]
+
+
 def at(e, *places):
     changed = e.clone()
     for place in places:
@@ -554,20 +562,24 @@ def test_calls_and_sizes_are_permitted_up_to_the_limit_itself():
     for limit, kind in ((6, "right"), (5, "rule")):
         rule = no_tensor_above(lambda x, limit=limit: limit, "so")
         assert single(right, (normal(3),), rules=[rule]).judge(twice).kind == kind
+    part = no_tensor_above(lambda x: 3, "so")  # a view of a large input takes no memory
+    assert single(lambda x: x[:3] + 0, (normal(9),), rules=[part]).judge(lambda x: x[:3] * 1).right
+    assert single(lambda x: x[:3] + 0, (normal(9),), rules=[part]).judge(lambda x: (x * 1)[:3]).kind == "rule"
     assert "it uses exp and log, and" in single(
         right, (normal(3),), rules=[without("exp", "log")]
     ).judge(lambda x: x.exp().log()).text  # fmt: skip
 
 
 def test_the_first_day_of_a_pass_is_kept(tmp_path, monkeypatch):
-    path = tmp_path / "progress.json"
+    path = tmp_path / "deep/down/progress.json"
     monkeypatch.setenv("COURSE_PROGRESS", str(path))
+    progress.note("layers/toy", "my_norm")  # makes the folders
     path.write_text('{"layers/toy": {"my_norm": "2001-01-01"}}')
     progress.note("layers/toy", "my_norm")
     assert json.loads(path.read_text()) == {"layers/toy": {"my_norm": "2001-01-01"}}
     progress.note("layers/toy", "my_other")
     assert sorted(json.loads(path.read_text())["layers/toy"]) == ["my_norm", "my_other"]
-    assert [p.name for p in tmp_path.iterdir()] == ["progress.json"]
+    assert [p.name for p in path.parent.iterdir()] == ["progress.json"]
     path.write_text("[]")
     assert progress.read() == {}
 
