@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 try:
@@ -39,3 +40,16 @@ def source_tree(package: Path | None = None) -> Path | None:
         return package.parent if project["name"].replace("_", "-") == "course-lib" else None
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None  # no such file, or one that describes no project
+
+
+def write_atomically(file: Path, text: str) -> None:
+    """Write beside the file, then rename: nobody sees half of it, and a full disk leaves the old one."""
+    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        os.chmod(name, 0o644)
+        os.replace(name, file)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

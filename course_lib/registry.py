@@ -281,7 +281,7 @@ def public_names(module: str) -> tuple[str, ...]:
     under its own name (``from a import b as b``).
 
     >>> public_names("course_lib.cache")
-    ('cache_folder', 'source_tree')
+    ('cache_folder', 'source_tree', 'write_atomically')
     """
     file = Path(find_spec(module).origin)  # type: ignore[union-attr, arg-type]
     lazy = file.with_suffix(".pyi")

@@ -15,13 +15,13 @@ from typing import Any
 import yaml
 from contents import Contents
 from deps import notebooks
+from links import TO_NOTEBOOK
 from pages import generate
 from vendor import vendored_files
 
 from course_lib import registry
 
 SOURCE = Path("build/source")
-LINK = re.compile(r"\]\((?!\w+:|[/#])(?P<path>[^)\s#]+\.md)(?P<anchor>#[^)\s]*)?\)")
 
 
 SHOWING = {
@@ -106,12 +106,12 @@ def follow_links(text: str, name: str, pages: dict[str, str]) -> str:
 
     def follow(match: re.Match) -> str:
         for base in (folder, in_repository):
-            target = os.path.normpath(base / match["path"]).removeprefix("book/").removesuffix(".md")
+            target = os.path.normpath(base / match["path"]).removeprefix("book/")
             if target in pages:
                 return f"](/{pages[target]}{match['anchor'] or ''})"
         return match[0]
 
-    return LINK.sub(follow, text)
+    return TO_NOTEBOOK.sub(follow, text)
 
 
 def navigation(page: str, contents: Contents) -> str:

@@ -17,11 +17,11 @@ import sys
 from pathlib import Path, PurePosixPath
 
 from jupytext_config.labconfig import LabConfig
+from links import TO_NOTEBOOK
 
-from course_lib.classroom.answers import progress
+from course_lib.classroom import progress
 
 ROOT = Path(__file__).resolve().parents[1]
-LINK = re.compile(r"\]\((?!\w+:|[/#])(?P<path>[^)\s#]+)\.md(?P<anchor>#[^)\s]*)?\)")
 BOOK = "book"  # the built site, as seen from learn/
 RECORD = ".delivered.json"  # what each copy looked like when it was made: path -> SHA-256
 
@@ -68,7 +68,7 @@ def linked(text: str, name: str) -> str:
         there = os.path.relpath(f"{BOOK}/{page.removeprefix('book/')}", folder)
         return f"]({there}.html{match['anchor'] or ''})"
 
-    return LINK.sub(follow, text)
+    return TO_NOTEBOOK.sub(follow, text)
 
 
 def show_book(site: Path, learn: Path) -> bool:

@@ -7,11 +7,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-__all__ = ["problems"]
+__all__ = ["TO_NOTEBOOK", "problems"]
 
 # Elements that make a browser load something, and the attribute that says what. A plain link loads nothing.
 LOADING = {"script": "src", "img": "src", "iframe": "src", "source": "src", "video": "src", "audio": "src"}
 LOADING_RELATIONS = {"stylesheet", "preload", "prefetch", "icon", "shortcut icon", "modulepreload"}
+# In a text: a link to another text notebook, which on a site, in a lab or on a branch has another ending.
+TO_NOTEBOOK = re.compile(r"\]\((?!\w+:|[/#])(?P<path>[^)\s#]+)\.md(?P<anchor>#[^)\s]*)?\)")
 CSS_URL = re.compile(r"""(?:url\(\s*|@import\s+)["']?(?P<url>(?:https?:)?//[^"')\s]+)""")
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from deps import notebooks
+from links import TO_NOTEBOOK
 
 TARGET = Path("build/publish")
-LINK = re.compile(r"\]\((?!\w+:|[/#])(?P<path>[^)\s#]+)\.md(?P<anchor>#[^)\s]*)?\)")
 README = """\
 # Layer by Layer: executed notebooks
 
@@ -48,7 +48,7 @@ def publishable(notebook: dict[str, Any], repository: str) -> dict[str, Any]:
     for cell in notebook["cells"]:
         if cell["cell_type"] == "markdown":
             source = "".join(cell["source"])
-            cell = {**cell, "source": LINK.sub(r"](\g<path>.ipynb\g<anchor>)", source)}
+            cell = {**cell, "source": TO_NOTEBOOK.sub(r"](\g<path>.ipynb\g<anchor>)", source)}
         cells.append(cell)
     return {**notebook, "cells": cells}
 

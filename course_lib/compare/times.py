@@ -12,11 +12,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from course_lib.cache import cache_folder, source_tree
+from course_lib.cache import cache_folder, source_tree, write_atomically
 from course_lib.compare.clock import Median
 from course_lib.compare.contest import Case, Lap
 from course_lib.measure.hashing import code_hash
-from course_lib.measure.journal import write_atomically
 
 
 def folder() -> Path:

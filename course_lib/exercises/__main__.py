@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from course_lib.classroom.answers import progress
+from course_lib.classroom import progress
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -3,13 +3,13 @@
 import contextlib
 import json
 import math
-import os
-import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-__all__ = ["Journal", "Outcome", "to_json", "write_atomically"]
+from course_lib.cache import write_atomically
+
+__all__ = ["Journal", "Outcome", "to_json"]
 
 
 @dataclass(frozen=True)
@@ -97,16 +97,3 @@ class Journal:
 def to_json(value: float) -> float | None:
     """NaN as null: JSON has no word for it."""
     return None if math.isnan(value) else value
-
-
-def write_atomically(file: Path, text: str) -> None:
-    """Write beside the file, then rename: nobody sees half of it, and a full disk leaves the old one."""
-    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        os.chmod(name, 0o644)
-        os.replace(name, file)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

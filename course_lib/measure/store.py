@@ -17,9 +17,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from course_lib.cache import cache_folder, source_tree
+from course_lib.cache import cache_folder, source_tree, write_atomically
 from course_lib.measure.hashing import code_hash
-from course_lib.measure.journal import Journal, Outcome, to_json, write_atomically
+from course_lib.measure.journal import Journal, Outcome, to_json
 from course_lib.measure.sample import Sample
 
 __all__ = [

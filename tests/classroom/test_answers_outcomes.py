@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import nn
 
+from course_lib.classroom import progress
 from course_lib.classroom.answers import (
     at_most_calls,
     case,
     no_tensor_above,
     normal,
-    progress,
     without,
 )
 from course_lib.classroom.answers.failure import NEAR, near

@@ -34,6 +34,18 @@ def test_every_seed_is_a_dot_and_every_mean_a_stroke(drawn):
     assert "counted: 0.5" in drawn["alt"]
 
 
+def test_a_line_may_belong_to_one_panel_or_to_all(drawn):
+    def dotted():
+        return [sum(line.get_linestyle() == ":" for line in ax.lines) for ax in drawn["fig"].axes]
+
+    panels = {"": "loss", "_time": "seconds"}
+    dots(RESULT, panels, ARMS, lines={"": [(0.5, "counted")]})
+    assert dotted() == [1, 0]
+    dots(RESULT, panels, ARMS, lines=iter([(0.5, "counted")]))
+    assert dotted() == [1, 1]
+    assert drawn["alt"].count("counted") == 1
+
+
 def test_labels_of_neighbouring_panels_do_not_touch(drawn):
     dots(RESULT, {"": "loss", "_time": "seconds"}, ARMS)
     drawn["fig"].canvas.draw()

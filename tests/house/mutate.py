@@ -215,10 +215,11 @@ def _own(code: CodeType) -> tuple:
 
 
 def swap(changed: dict[Place, CodeType]) -> None:
-    """Give every living function of these places its changed code, and forget what the caches keep."""
+    """Give every living function of these places its changed code, and forget what our caches keep."""
     for living in gc.get_objects():
         if type(living) is functools._lru_cache_wrapper:  # isinstance would wake proxies
-            living.cache_clear()
+            if str(living.__module__).startswith("course_lib"):  # torch fills some of its own itself
+                living.cache_clear()
         elif type(living) is FunctionType and (code := changed.get(place_of(living.__code__))):
             living.__code__ = code
 

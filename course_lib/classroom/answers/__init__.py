@@ -1,5 +1,6 @@
 """Answers to exercises: what differs from the right one, and which usual mistake would explain it.
 
+>>> import torch
 >>> toy = Exercises("layers/toy")
 >>> @toy.add(cases=[case("two numbers", torch.tensor([1.0, 3.0]))])
 ... def my_mean(x):
@@ -10,8 +11,6 @@
 >>> toy.judge(lambda values: values.sum(), "my_mean").diagnoses
 (Diagnosis(name='summed', hint='A mean divides by how many numbers there are.'),)
 """
-
-import torch as torch  # for the example above
 
 from course_lib.classroom.answers.exercise import Exercise as Exercise
 from course_lib.classroom.answers.exercise import Verdict as Verdict

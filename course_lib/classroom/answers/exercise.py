@@ -4,6 +4,7 @@ import linecache
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import combinations
 from typing import Any
 
@@ -21,8 +22,9 @@ from course_lib.classroom.answers.outcomes import (
 from course_lib.classroom.answers.probes import explain
 from course_lib.classroom.answers.results import explain_gradient, explain_nan, explain_shape
 from course_lib.classroom.answers.rules import Rule, Usage, watched
-from course_lib.classroom.answers.trial import Build, Mistakes, Trial, UnfitError
+from course_lib.classroom.answers.trial import Build, Mistakes, Trial, UnfitError, require_function
 
+UNWRITTEN = "returned None: write its body first"
 Cases = Callable[[], Iterator[Any] | Sequence[Any]] | Sequence[Any]
 
 
@@ -81,8 +83,6 @@ class Exercise:
     known: dict[str, tuple[str, Any]] = field(default_factory=dict)
     pairs: dict[str, tuple[tuple[str, ...], Any]] = field(default_factory=dict)
     copies: list[Callable] = field(default_factory=list)
-    _trial: Trial | None = None
-    _mistakes: dict[str, Mistakes] = field(default_factory=dict)
 
     def mistake(self, hint: str) -> Callable[[Any], Any]:
         """Mark a small wrong answer; whoever makes the same mistake is shown the hint.
@@ -141,25 +141,25 @@ class Exercise:
             raise ValueError(f"{self.name} has two mistakes of the name {name}")
         self.known[name] = (hint, wrong)
 
-    @property
+    @cached_property
     def trial(self) -> Trial:
         """The inputs with their right outcomes; computed when first asked for.
 
         Raises:
             ValueError: where the right answer fails, or is not finite in value and gradient.
         """
-        if self._trial is None:
-            cases = list(self.cases() if callable(self.cases) else self.cases)
-            oracle = _nothing if self.accepts else self.oracle
-            options = {"build": self.build, "run": self.run, "see": self.see}
-            self._trial = Trial(oracle, cases, tolerance=self.tolerance, **options)
-        return self._trial
+        cases = list(self.cases() if callable(self.cases) else self.cases)
+        oracle = _nothing if self.accepts else self.oracle
+        options = {"build": self.build, "run": self.run, "see": self.see}
+        return Trial(oracle, cases, tolerance=self.tolerance, **options)
 
-    def _tried(self, which: str) -> Mistakes:
-        if which not in self._mistakes:
-            table = self.known if which == "known" else self.pairs
-            self._mistakes[which] = Mistakes(self.trial, {name: wrong for name, (_, wrong) in table.items()})
-        return self._mistakes[which]
+    @cached_property
+    def _tried(self) -> Mistakes:
+        return Mistakes(self.trial, {name: wrong for name, (_, wrong) in self.known.items()})
+
+    @cached_property
+    def _tried_pairs(self) -> Mistakes:
+        return Mistakes(self.trial, {name: wrong for name, (_, wrong) in self.pairs.items()})
 
     # ----------------------------------------------------------------------------- judging
 
@@ -180,18 +180,20 @@ class Exercise:
         kind = found[first].kind
         if kind == "unwritten":
             if all(outcome.value is None for outcome in outcomes):
-                return Verdict(kind, "returned None: write its body first")
+                return Verdict(kind, UNWRITTEN)
             kind = "type"  # only some of the cases end without a result
         if kind == "gradient" and (broken := self._judge_rules(answer, outcomes)).kind == "rule":
             return broken  # who uses autograd where it is forbidden has no gradient of the result either
         failing = [i for _, _, i in order if found[i].kind == found[first].kind]
-        diagnoses = self._diagnose(answer, outcomes, kind, failing, [i for i, d in enumerate(found) if d])
+        diagnoses = self._diagnose(answer, outcomes, kind, failing, found)
         text = self._text(answer, found[first], kind, first, failing, outcomes)
         return Verdict(kind, text, tuple(diagnoses), outcomes[first].error)
 
     def _judge_accepted(self, answer: Any) -> Verdict:
-        if not callable(answer):
-            return Verdict("type", f"is {answer!r}: pass the function itself to check, not a result")
+        try:
+            require_function(answer)
+        except UnfitError as error:
+            return Verdict(error.kind, str(error))
         for given in self.trial.cases:
             try:
                 result = answer(*given.args, **given.kwargs)
@@ -200,7 +202,7 @@ class Exercise:
                 text = "\n".join([f"raised {type(error).__name__}: {error}", *_where(error)])
                 return Verdict("unwritten" if unwritten else "exception", text, cause=error)
             if result is None:
-                return Verdict("unwritten", "returned None: write its body first")
+                return Verdict("unwritten", UNWRITTEN)
             try:
                 complaint = self.oracle(result, *given.args, **given.kwargs)
             except Exception as error:
@@ -244,17 +246,17 @@ class Exercise:
         outcomes: Sequence[Outcome],
         kind: str,
         failing: Sequence[int],
-        all_failing: Sequence[int],
+        found: Sequence[Difference | None],
     ) -> list[Diagnosis]:
         """Listed mistakes; else two of them at once; else those that explain the values; else a guess."""
-        known = self._tried("known")
+        known = self._tried
         if names := known.matching(outcomes):
             return [self._known(name) for name in names]
         if kind in ("exception", "type", "dtype", "in place"):
             return []
-        if self.pairs and (names := self._tried("pairs").matching(outcomes)):
+        if self.pairs and (names := self._tried_pairs.matching(outcomes)):
             return [self._known(name) for name in self.pairs[names[0]][0]]
-        if names := known.covering(outcomes, all_failing):
+        if names := known.covering(outcomes, [i for i, differs in enumerate(found) if differs]):
             return [self._known(name) for name in names]
         if names := known.matching(outcomes, values_only=True):
             return [self._known(name) for name in names[:1]]
@@ -273,7 +275,7 @@ class Exercise:
         if kind == "nan":
             return explain_nan(failures)
         if kind == "gradient":
-            name = trial.differences(outcomes)[failing[0]].text
+            name = found[failing[0]].text
             return explain_gradient(failures, name, called.get(name, name))
         return explain(failures, called) if kind == "value" else []
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from typing import Any
 
-from course_lib.classroom.answers import progress
+from course_lib.classroom import progress
 from course_lib.classroom.answers.exercise import Cases, Exercise, Verdict
 from course_lib.classroom.answers.outcomes import Tolerance
 from course_lib.classroom.answers.rules import Rule

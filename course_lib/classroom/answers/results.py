@@ -257,18 +257,13 @@ def edge(failures: Sequence[Failure], called: dict[str, str]) -> Iterator[Diagno
                 return
     square = [off for off in wrong if off.ndim >= 2 and off.shape[-1] == off.shape[-2] > 1]
     if len(square) == len(wrong):
-        for name, kept in (
-            ("diagonal", lambda off: torch.diag_embed(off.diagonal(dim1=-2, dim2=-1))),
-            ("above the diagonal", lambda off: off.triu(1)),
-            ("below the diagonal", lambda off: off.tril(-1)),
+        for name, where, kept in (
+            ("diagonal", "on the diagonal", lambda off: torch.diag_embed(off.diagonal(dim1=-2, dim2=-1))),
+            ("above the diagonal", "above the diagonal", lambda off: off.triu(1)),
+            ("below the diagonal", "below the diagonal", lambda off: off.tril(-1)),
         ):
             if all(bool((kept(off) == off).all()) for off in wrong):
-                yield Diagnosis(
-                    name,
-                    f"All is right but what stands {'on the' if name == 'diagonal' else ''} {name}.".replace(
-                        "  ", " "
-                    ),
-                )
+                yield Diagnosis(name, f"All is right but what stands {where}.")
                 return
 
 

@@ -1,7 +1,6 @@
 """What an exercise asks to do without, measured while the answer runs."""
 
 import functools
-import importlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -131,9 +130,6 @@ def watched(*, sizes: bool = True) -> Iterator[Usage]:
 
         return wrapper
 
-    if sizes:
-        # Torch loads its compiler at the first call below; what it loads inside of the modes stays broken.
-        importlib.import_module("torch._dynamo")
     with ExitStack() as stack:
         for owner, name in (
             (torch.autograd, "grad"),

@@ -33,6 +33,12 @@ class UnfitError(Exception):
         self.kind = kind
 
 
+def require_function(answer: Any) -> None:
+    """Refuse what cannot be called: a learner has passed a result."""
+    if not callable(answer):
+        raise UnfitError(f"is {answer!r}: pass the function itself to check, not a result", "type")
+
+
 class Trial:
     """Runs of the right answer: every case, and for modules every case in both modes."""
 
@@ -87,8 +93,7 @@ class Trial:
             built = _built(candidate, self.build)
         except Exception as error:
             raise UnfitError(f"could not be built: {type(error).__name__}: {error}", "exception") from error
-        if not callable(built):
-            raise UnfitError(f"is {built!r}: pass the function itself to check, not a result", "type")
+        require_function(built)
         if self.state is not None and isinstance(built, nn.Module):
             untouched = call(built, self.cases[0], tracked=False)
             if untouched.value is None and untouched.error is None:  # no use in speaking of parameters yet

@@ -9,7 +9,7 @@ from datetime import date
 from importlib import resources
 from pathlib import Path
 
-from course_lib.cache import cache_folder
+from course_lib.cache import cache_folder, write_atomically
 
 
 def progress_file() -> Path | None:
@@ -71,11 +71,6 @@ def note(chapter: str, name: str) -> None:
     if path is None or name in known.get(chapter, {}):
         return
     known.setdefault(chapter, {})[name] = date.today().isoformat()
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with suppress(OSError):  # a home that cannot be written must not stop a check
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(known, indent=1, sort_keys=True), "utf-8")
-        os.replace(partial, path)  # an interruption leaves the old file or the new one
-    except OSError:  # a home that cannot be written must not stop a check
-        with suppress(OSError):
-            partial.unlink()
+        write_atomically(path, json.dumps(known, indent=1, sort_keys=True))
