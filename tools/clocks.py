@@ -205,9 +205,10 @@ def which_layer(contents: Contents) -> str:
         "  the *baseline* of its chapter and input, on one thread of a CPU (`make bench`). They compare the",
         "  layers of one chapter, and small layers at that: at these sizes a call costs as much as the",
         "  arithmetic. What grows with the size is told by the chapters and by the operations.",
-        "- **Accuracy** is of scikit-learn's digits, each moved by up to a pixel, after 300 steps that are",
-        "  equal for all, mean and spread over seeds. It says what one layer adds to a network without any",
-        "  other, and nothing about a large one; compare rows with the same input.",
+        "- **Accuracy** is of scikit-learn's digits, each moved by up to a pixel, after 300 steps (500 for",
+        "  sequences, which read them pixel by pixel), mean and spread over seeds. It says what one",
+        "  layer adds to a network without any other, and nothing about a large one; compare rows with the",
+        "  same input.",
         "",
     ]
     if any("stale" in (row.timed, row.trained) for row in found):

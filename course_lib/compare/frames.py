@@ -18,6 +18,9 @@ The task is the same in all chapters: digits, each moved by up to one pixel in b
 that what a layer adds shows. The accuracies are this experiment's result; parameters and operations
 are counted, times are measured by ``make bench``; ``side_by_side_table("layers/dense")`` shows them
 together, and so does the page "Which layer?".
+
+Layers of sequences stand in ``sequence_frame()``: the same digits, read pixel by pixel and named behind
+the last one, and beside it the next character of English text.
 """
 
 import math
@@ -27,13 +30,14 @@ from functools import partial
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from course_lib.contexts import evaluating, isolated
 from course_lib.data import load
 from course_lib.data.dataset import Split
 from course_lib.data.moved import moved_by_a_pixel
+from course_lib.layers.norm import ResidualSublayer
 from course_lib.training.loop import Run, evaluate, fit
 
 
@@ -42,16 +46,20 @@ class Frame:
     """A small classifier of digits with a gap in the middle, into which one layer is put.
 
     Args:
-        kind: what the layer gets: ``"vectors"``, ``"images"`` or ``"tokens"``.
+        kind: what the layer gets: ``"vectors"``, ``"images"``, ``"tokens"`` or ``"sequences"``.
         shape: the shape of what the layer gets, for one example.
         stem: makes what stands before the layer.
         activation: makes what stands after it, pointwise; ``nn.Identity`` for none.
+        steps: number of updates by AdamW that each layer gets.
+        lr: their rate.
     """
 
     kind: str
     shape: tuple[int, ...]
     stem: Callable[[], nn.Module]
     activation: Callable[[], nn.Module] = nn.GELU
+    steps: int = 300
+    lr: float = 1e-2
 
     def __call__(self, build: Callable[[], nn.Module]) -> nn.Module:
         """The whole network: stem, layer, activation, mean over all positions, ten outputs.
@@ -62,11 +70,41 @@ class Frame:
             ValueError: if the layer gives no single tensor with one row per example.
         """
         stem, layer = self.stem(), build()
+        if self.kind == "sequences":
+            self._require_sequences(layer)
+            return nn.Sequential(stem, _block(layer, self.shape[1]), _Last(), nn.Linear(self.shape[1], 10))
         return nn.Sequential(stem, layer, self.activation(), _Mean(self.kind), self._out(layer))
+
+    def writer(self, build: Callable[[], nn.Module], vocab_size: int) -> nn.Module:
+        """The same layer and block in a model of text: the scores of the next character at every position.
+
+        Args:
+            build: makes the layer.
+            vocab_size: number of characters.
+
+        Raises:
+            ValueError: for a frame that is not one of sequences, or a layer that changes the shape.
+        """
+        if self.kind != "sequences":
+            raise ValueError(f"only layers of sequences write text, this frame is one of {self.kind}")
+        length, dim = self.shape
+        stem, layer = _Characters(vocab_size, length, dim), build()
+        self._require_sequences(layer)
+        return nn.Sequential(stem, _block(layer, dim), nn.Linear(dim, vocab_size))
 
     def example(self, batch: int) -> Tensor:
         """Random numbers in the shape that the layer gets."""
         return torch.randn(batch, *self.shape)
+
+    def _require_sequences(self, layer: nn.Module) -> None:
+        with evaluating(layer), isolated():
+            y = layer(self.example(2))
+        if not isinstance(y, Tensor) or y.shape != (2, *self.shape):
+            got = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
+            raise ValueError(
+                f"{type(layer).__name__} gives {got} for {(2, *self.shape)}: "
+                "a layer of sequences keeps the shape"
+            )
 
     def _out(self, layer: nn.Module) -> nn.Linear:
         """Ten outputs from as many features as the layer gives; it is asked, so it may change them."""
@@ -105,6 +143,31 @@ class _Tokens(nn.Module):
 
     def forward(self, images: Float[Tensor, "b 1 8 8"]) -> Float[Tensor, "b t d"]:
         return self.embed(self.patches(images).flatten(2).mT) + self.position
+
+
+class _Characters(nn.Module):
+    """Characters, embedded, each with a learned position."""
+
+    def __init__(self, vocab_size: int, length: int, dim: int) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(vocab_size, dim)
+        self.position = nn.Parameter(0.02 * torch.randn(length, dim))
+
+    def forward(self, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b t d"]:
+        return self.embed(tokens) + self.position
+
+
+def _block(layer: nn.Module, dim: int) -> nn.Module:
+    """The layer, then a feed-forward network that is the same for all, each in a residual, and a norm."""
+    mlp = nn.Sequential(nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
+    return nn.Sequential(ResidualSublayer(layer, dim), ResidualSublayer(mlp, dim), nn.LayerNorm(dim))
+
+
+class _Last(nn.Module):
+    """What stands at the last position."""
+
+    def forward(self, y: Float[Tensor, "b t d"]) -> Float[Tensor, "b d"]:
+        return y[:, -1]
 
 
 def vector_frame(width: int = 64, *, activation: Callable[[], nn.Module] = nn.GELU) -> Frame:
@@ -158,6 +221,23 @@ def token_frame(dim: int = 32, *, patch: int = 2, activation: Callable[[], nn.Mo
     return Frame("tokens", ((8 // patch) ** 2, dim), stem, activation)
 
 
+def sequence_frame(dim: int = 32) -> Frame:
+    """For causal layers of sequences: 64 tokens, the layer, a feed-forward network, two tasks.
+
+    The pixels of a digit, row by row, each with its position; the digit is named behind the last one, so
+    what the first rows showed must be carried over up to 63 tokens. And windows of 64 characters, each
+    of which is to be foretold from those before it. Embeddings, residuals, norms and the feed-forward
+    network of twice the width are the same for all layers.
+
+    Args:
+        dim: width of the tokens that the layer gets and gives.
+
+    >>> sequence_frame(32).shape
+    (64, 32)
+    """
+    return Frame("sequences", (64, dim), partial(_Tokens, 1, dim), steps=500, lr=5e-3)
+
+
 @dataclass(frozen=True)
 class Variant:
     """One row of the table: a layer with its sizes.
@@ -183,9 +263,9 @@ def compare(
     *,
     frame: Frame,
     seed: int,
-    steps: int = 300,
+    steps: int | None = None,
     batch_size: int = 64,
-    lr: float = 1e-2,
+    lr: float | None = None,
     hooks: Iterable[Callable[[Run], Any]] = (),
 ) -> dict[str, float]:
     """Train every variant in its frame, with equal steps, batches and rate: test accuracy by name.
@@ -194,13 +274,14 @@ def compare(
         variants: the chapter's list.
         frame: what stands around the layer.
         seed: of the weights and of the order of the batches.
-        steps: number of updates by AdamW.
+        steps: number of updates; the frame's unless given.
         batch_size: rows of a batch.
-        lr: learning rate.
+        lr: learning rate; the frame's unless given.
         hooks: of every run, as for :func:`~course_lib.training.loop.fit`.
 
     Returns:
-        Accuracy by the variant's name; NaN where the run diverged.
+        Accuracy by the variant's name; NaN where the run diverged. For a layer of sequences also the loss
+        on unseen text in nats per character, by :func:`text_name`.
 
     Raises:
         ValueError: if two variants have one name.
@@ -208,15 +289,37 @@ def compare(
     names = [variant.name for variant in variants]
     if len(set(names)) < len(names):
         raise ValueError(f"every variant needs a name of its own, got {names}")
-    digits, accuracy = load("digits"), {}
+    digits, found = load("digits"), {}
     unseen = moved_by_a_pixel(digits.test.x, torch.Generator().manual_seed(0)), digits.test.y
     batch = partial(_moved_batch, digits.train, batch_size)
     for variant in variants:
+        around = variant.frame or frame
+        budget = {"steps": around.steps if steps is None else steps, "lr": around.lr if lr is None else lr}
+        run = partial(fit, **budget, seed=seed, on_divergence="stop", hooks=hooks)
         torch.manual_seed(seed)
-        model = (variant.frame or frame)(variant.build)
-        history = fit(model, batch, steps=steps, lr=lr, seed=seed, on_divergence="stop", hooks=hooks)
-        accuracy[variant.name] = math.nan if history.diverged else evaluate(model, unseen)
-    return accuracy
+        model = around(variant.build)
+        history = run(model, batch)
+        found[variant.name] = math.nan if history.diverged else evaluate(model, unseen)
+        if around.kind != "sequences":
+            continue
+        english, length = load("english"), around.shape[0]
+        torch.manual_seed(seed)
+        model = around.writer(variant.build, english.vocab_size)
+        history = run(model, partial(english.batch, batch_size=batch_size // 4, length=length))
+        windows = english.test.windows(length, limit=200)
+        found[text_name(variant.name)] = (
+            math.nan if history.diverged else evaluate(model, windows, metric="loss")
+        )
+    return found
+
+
+def text_name(name: str) -> str:
+    """The name under which :func:`compare` gives a variant's loss on text.
+
+    >>> text_name("LSTM")
+    'LSTM: text'
+    """
+    return f"{name}: text"
 
 
 def _moved_batch(digits: Split, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ from course_lib.compare.catalogue import experiments_of
 from course_lib.compare.clock import Median, race, relative
 from course_lib.compare.contest import Runner
 from course_lib.compare.count import Operations, count_operations, count_parameters
-from course_lib.compare.frames import Frame, Variant
+from course_lib.compare.frames import Frame, Variant, text_name
 from course_lib.contexts import isolated, one_thread
 from course_lib.measure import Sample
 from course_lib.measure import store as accuracies
@@ -26,7 +26,7 @@ class Row:
     Attributes:
         chapter: id such as ``layers/norm``.
         variant: as the chapter names it.
-        kind: of its inputs: vectors, images or tokens.
+        kind: of its inputs: vectors, images, tokens or sequences.
         baseline: whether the times of its chapter and shape of inputs are relative to it.
         parameters: numbers that training changes.
         operations: for one example.
@@ -34,6 +34,7 @@ class Row:
         both: the same, forward and backward.
         timed: ``fresh``, ``stale`` or ``missing``.
         accuracy: on the shared task, over seeds; None if it has not been measured.
+        text: nats per character on unseen text, over seeds; None but for layers of sequences.
         trained: ``fresh``, ``stale`` or ``missing``.
     """
 
@@ -47,6 +48,7 @@ class Row:
     both: Median | None
     timed: str
     accuracy: Sample | None
+    text: Sample | None
     trained: str
 
 
@@ -84,6 +86,7 @@ def rows(chapter: str, measured: Mapping[str, Sample] | None = None) -> list[Row
             both=_median(times, variant, "both"),
             timed=timed if variant.name in times else "missing",
             accuracy=measured.get(variant.name),
+            text=measured.get(text_name(variant.name)),
             trained=trained if variant.name in measured else "missing",
         )
         for variant in module.SIDE_BY_SIDE

@@ -3,7 +3,7 @@
 from typing import Any
 
 from course_lib.compare.rows import Row, experiments_of, rows
-from course_lib.measure import measured
+from course_lib.measure import Sample, measured
 from course_lib.tables import Table
 
 _COLUMNS = (
@@ -23,7 +23,7 @@ def side_by_side_table(chapter: str) -> Table:
     Parameters and operations for one example are counted as the table is made. Times of a batch of
     64 are relative to the chapter's baseline, and come from the last ``make bench``; a dagger marks
     those whose code has changed since. Accuracies are of moved digits after equal training, mean and
-    spread over seeds.
+    spread over seeds; for layers of sequences the loss on text stands beside them.
 
     Args:
         chapter: id such as ``layers/norm``; its experiments have ``SIDE_BY_SIDE``, ``FRAME`` and
@@ -37,16 +37,17 @@ def side_by_side_table(chapter: str) -> Table:
     """
     module = experiments_of(chapter)
     found = rows(chapter, measured(module.side_by_side) if module else None)
+    text = any(row.text is not None for row in found)
     return Table(
-        map(_cells, found),
-        _COLUMNS,
+        (_cells(row, text) for row in found),
+        (*_COLUMNS, "Text, nats") if text else _COLUMNS,
         _caption(found),
         label="layers side by side",
-        align="lrrrrrr",
+        align="lrrrrrr" + "r" * text,
     )
 
 
-def _cells(row: Row) -> list[str]:
+def _cells(row: Row, text: bool) -> list[str]:
     return [
         row.variant.name,
         f"{row.parameters:,}",
@@ -55,6 +56,7 @@ def _cells(row: Row) -> list[str]:
         time_words(row, row.forward),
         time_words(row, row.both),
         accuracy_words(row),
+        *([text_words(row)] if text else []),
     ]
 
 
@@ -81,13 +83,26 @@ def accuracy_words(row: Row) -> str:
     Args:
         row: the variant.
     """
-    if row.accuracy is None:
+    return _words(row, row.accuracy, 100, 1)
+
+
+def text_words(row: Row) -> str:
+    """Mean and spread in nats per character: ``1.85 ± 0.02``.
+
+    Args:
+        row: the variant.
+    """
+    return _words(row, row.text, 1, 2)
+
+
+def _words(row: Row, sample: Sample | None, scale: float, digits: int) -> str:
+    if sample is None:
         return "–"
-    mean, spread = 100 * row.accuracy.mean, 100 * row.accuracy.spread
+    mean, spread = scale * sample.mean, scale * sample.spread
     if mean != mean:
         return "diverged"
     old = "†" if row.trained == "stale" else ""
-    return f"{mean:.1f}" + (f" ± {spread:.1f}" if spread == spread else "") + old
+    return f"{mean:.{digits}f}" + (f" ± {spread:.{digits}f}" if spread == spread else "") + old
 
 
 def _caption(found: list[Row]) -> str:
@@ -95,6 +110,8 @@ def _caption(found: list[Row]) -> str:
     words = (
         f"Side by side: operations for one example; times relative to {leaders}; accuracy on moved digits."
     )
+    if any(row.kind == "sequences" for row in found):
+        words += " They are read pixel by pixel; text is foretold character by character."
     if any(row.timed == "missing" for row in found):
         words += " A dash in a time: not measured yet (make bench)."
     if any(row.timed == "stale" for row in found):

@@ -203,6 +203,43 @@ class LooksBack(Sound):
         return super().body(x) + x.cumsum(1)
 
 
+class Steps(LooksBack):
+    """The same token by token; each fault below spoils one line."""
+
+    def step(self, x, state=None):
+        state = x if state is None else state + x
+        return Sound.body(self, x) + state, state
+
+    def prefill(self, x, state=None):
+        outputs = []
+        for token in x.unbind(1):
+            y, state = self.step(token, state)
+            outputs.append(y)
+        return torch.stack(outputs, 1), state
+
+
+class StepsWithoutState(Steps):
+    def step(self, x, state=None):
+        return Sound.body(self, x) + x, x
+
+
+class StepsWithoutGradient(Steps):
+    def step(self, x, state=None):
+        return super().step(x, None if state is None else state.detach())
+
+
+class StepsInPlace(Steps):
+    def step(self, x, state=None):
+        state = torch.zeros_like(x) if state is None else state
+        state += x
+        return Sound.body(self, x) + state, state
+
+
+class PrefillsAnew(Steps):
+    def prefill(self, x, state=None):
+        return super().prefill(x)
+
+
 class AddsPositions(Sound):
     def body(self, x):
         positions = torch.arange(x.shape[1], dtype=x.dtype, device=x.device)

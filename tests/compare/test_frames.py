@@ -11,6 +11,8 @@ from course_lib.compare.frames import (
     Variant,
     compare,
     image_frame,
+    sequence_frame,
+    text_name,
     token_frame,
     vector_frame,
 )
@@ -20,6 +22,7 @@ FRAMES = {
     "images": (image_frame(6), lambda: nn.Conv2d(6, 6, 3, padding=1)),
     "tokens": (token_frame(12), lambda: nn.Linear(12, 12)),
     "tokens of a pixel": (token_frame(12, patch=1), lambda: nn.Linear(12, 12)),
+    "sequences": (sequence_frame(12), lambda: nn.Linear(12, 12)),
 }
 
 
@@ -103,6 +106,56 @@ def test_the_mean_is_over_positions_and_the_activation_before_it():
     images = Frame("images", (3, 2, 2), nn.Identity, nn.ReLU)(nn.Identity)
     x = torch.randn(2, 3, 2, 2)
     torch.testing.assert_close(images[:-1](x), x.relu().mean((2, 3)))
+
+
+class Recurrent(nn.Module):
+    """A GRU without its last state."""
+
+    def __init__(self, dim):
+        super().__init__()
+        self.cells = nn.GRU(dim, dim, batch_first=True)
+
+    def forward(self, x):
+        return self.cells(x)[0]
+
+
+def test_a_sequence_is_read_pixel_by_pixel_in_order_and_named_behind_the_last():
+    frame = sequence_frame(12)
+    model, images = frame(nn.Identity).eval(), torch.rand(3, 1, 8, 8)
+    tokens = model[0].embed(images.reshape(3, 64, 1)) + model[0].position
+    torch.testing.assert_close(model[0](images), tokens)
+    changed = images.clone()
+    changed[..., :-1] = 0  # all but the last column: without a mixer only the last pixel counts
+    torch.testing.assert_close(model(images), model(changed))
+    assert not torch.equal(frame(lambda: Recurrent(12))(images), model(images))
+
+
+def test_a_writer_foretells_every_character_from_those_before_it():
+    writer = sequence_frame(12).writer(lambda: Recurrent(12), 30).eval()
+    tokens = torch.randint(30, (2, 64))
+    later = tokens.clone()
+    later[:, 40:] = (later[:, 40:] + 1) % 30
+    scores = writer(tokens)
+    assert scores.shape == (2, 64, 30)
+    torch.testing.assert_close(scores[:, :40], writer(later)[:, :40])
+    with pytest.raises(ValueError, match="this frame is one of tokens"):
+        token_frame(12).writer(nn.Identity, 30)
+
+
+@pytest.mark.parametrize("build", [lambda: nn.Linear(12, 7), lambda: Pair(), lambda: nn.Flatten()])
+def test_a_layer_of_sequences_keeps_the_shape(build):
+    for make in (sequence_frame(12), lambda layer: sequence_frame(12).writer(layer, 30)):
+        with pytest.raises(ValueError, match="keeps the shape"):
+            make(build)
+
+
+def test_layers_of_sequences_are_tried_on_digits_and_on_text():
+    variants = [Variant("gru", lambda: Recurrent(12)), Variant("none", nn.Identity)]
+    found = compare(variants, frame=sequence_frame(12), seed=0, steps=40)
+    assert list(found) == ["gru", "gru: text", "none", "none: text"]
+    assert text_name("none") == "none: text"
+    assert 2 < found["none: text"] < 4
+    assert 0 <= found["gru"] <= 1
 
 
 def test_patches_cover_the_image_once():

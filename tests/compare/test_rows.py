@@ -10,7 +10,7 @@ from course_lib.compare import table, times
 from course_lib.compare.catalogue import chapters_side_by_side, experiments_of
 from course_lib.compare.clock import Median
 from course_lib.compare.count import Operations
-from course_lib.compare.frames import Variant, token_frame, vector_frame
+from course_lib.compare.frames import Variant, sequence_frame, token_frame, vector_frame
 from course_lib.compare.rows import baselines, rows, time_variants
 from course_lib.compare.table import side_by_side_table
 from course_lib.measure import Sample
@@ -125,6 +125,23 @@ def test_the_table_shows_numbers_ready_to_compare(toy):
     toy.code = "later"
     assert "1.0 ×†" in str(side_by_side_table(CHAPTER))
     assert "the code has changed" in str(side_by_side_table(CHAPTER))
+
+
+def test_layers_of_sequences_show_their_loss_on_text_too(toy, monkeypatch):
+    assert "Text" not in str(side_by_side_table(CHAPTER))
+    toy.SIDE_BY_SIDE = [
+        Variant("all before", lambda: nn.Linear(8, 8), frame=sequence_frame(8)),
+        Variant("over tokens", lambda: nn.Linear(8, 8), frame=token_frame(8)),
+    ]
+    losses = {"all before: text": Sample((1.9, 2.0, 2.1)), "all before": Sample((0.5, 0.5))}
+    monkeypatch.setattr(table, "measured", lambda experiment: losses)
+    shown = str(side_by_side_table(CHAPTER))
+    assert "Text, nats" in shown
+    assert "read pixel by pixel" in shown
+    (line,) = [line.split() for line in shown.splitlines() if line.startswith("all before")]
+    assert line[-6:] == ["50.0", "±", "0.0", "2.00", "±", "0.10"]
+    (line,) = [line.split() for line in shown.splitlines() if line.startswith("over tokens")]
+    assert line[-2:] == ["–", "–"]
 
 
 def test_a_module_without_the_tables_has_no_code_of_variants():

@@ -107,6 +107,7 @@ def row(**changes) -> Row:
         "both": Median(13.2, 13.0, 13.4),
         "timed": "fresh",
         "accuracy": Sample((0.8, 0.82)),
+        "text": None,
         "trained": "fresh",
     }
     return Row(**{**facts, **changes})

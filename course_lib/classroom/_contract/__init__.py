@@ -8,7 +8,12 @@ call), ``gradients``, ``transforms`` (compile, recompute, stack, export), ``buil
 
 from collections.abc import Callable
 
-from course_lib.classroom._contract.axes import batch_independent, causal, permutation_equivariant
+from course_lib.classroom._contract.axes import (
+    batch_independent,
+    causal,
+    permutation_equivariant,
+    streaming,
+)
 from course_lib.classroom._contract.building import assigned, meta_build, state_dict_round_trip
 from course_lib.classroom._contract.gradients import gradcheck, gradients
 from course_lib.classroom._contract.portable import deepcopy_pickle, meta_device, short_repr
@@ -44,6 +49,7 @@ CHECKS: dict[str, Callable[[Subject], None]] = {
     "half_precision": half_precision,
     "batch_independent": batch_independent,
     "causal": causal,
+    "streaming": streaming,
     "permutation_equivariant": permutation_equivariant,
     "repr": short_repr,
     "output_scale": output_scale,

@@ -1,7 +1,9 @@
 """Which entries of the output depend on which entries of the input, along the batch and along time."""
 
+from typing import Any
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from course_lib.classroom._contract.subject import Failure, NotApplicable, Subject, map_tensors, tensors_in
 
@@ -60,6 +62,48 @@ def causal(layer: Subject) -> None:
             )
         if not declared and not early and any(t > s for t, s in pairs):
             raise Failure("outputs depend on earlier positions only; declare causal=True, or remove the mask")
+
+
+def streaming(layer: Subject) -> None:
+    """If the layer has ``step``, steps and halves of ``prefill`` give forward, in value and gradient."""
+    module = layer.fresh(dtype=layer.exact)
+    if not callable(getattr(module, "step", None)):
+        raise NotApplicable("the layer has no method step(x, state)")
+    if layer.x is None or layer.x.ndim != 3 or layer.x.shape[1] < 2 or not layer.x.is_floating_point():
+        raise Failure(
+            "it has step, but the example is no (b, t, d) of two or more tokens; change the example"
+        )
+    x = layer.arguments((layer.x,), dtype=layer.exact)[0].requires_grad_()
+    half = x.shape[1] // 2
+    with torch.no_grad():
+        whole, (stepped, states) = module(x), _by_steps(module, x)
+        wrong = layer.differ(whole, stepped).transpose(0, 1).flatten(1).any(1).nonzero()
+        if len(wrong):
+            raise Failure(f"token by token the output at time {int(wrong[0])} is not that of forward")
+        if layer.differ(module.step(x[:, half], states[half - 1])[0], whole[:, half]).any():
+            raise Failure(
+                "a second step from the same state gives otherwise: step changes its state in place"
+            )
+        first, state = module.prefill(x[:, :half])
+        later, _ = module.prefill(x[:, half:], state)
+    if layer.differ(torch.cat([first, later], 1), whole).any():
+        raise Failure(
+            "prefill in two halves is not forward: continue from the state, and return the last one"
+        )
+    weights = torch.randn_like(whole)
+    slopes = [torch.autograd.grad((weights * y).sum(), x)[0] for y in (module(x), _by_steps(module, x)[0])]
+    if layer.differ(*slopes).any():
+        raise Failure("token by token the gradient of the input is not that of forward; detach no state")
+
+
+def _by_steps(module: nn.Module, x: Tensor) -> tuple[Tensor, list[Any]]:
+    """The outputs of all tokens, one after the other, and the state behind each."""
+    outputs, states, state = [], [], None
+    for token in x.unbind(1):
+        y, state = module.step(token, state)
+        outputs.append(y)
+        states.append(state)
+    return torch.stack(outputs, 1), states
 
 
 def permutation_equivariant(layer: Subject) -> None:

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from course_lib.layers._shapes import require_at_least
+from course_lib.layers._streaming import StateCache, require_rows
 from course_lib.registry import implements
 
 
@@ -89,17 +90,9 @@ class KVCache:
             ValueError: for an index outside the batch, an empty cache, or anything but one axis.
             TypeError: for indices that are no integers.
         """
-        if not isinstance(rows, Tensor) or rows.dtype not in (torch.int32, torch.int64):
-            seen = getattr(rows, "dtype", type(rows).__name__)
-            raise TypeError(f"KVCache.reorder: rows must be a tensor of int64, got {seen}")
         if self._held is None:
             raise ValueError("KVCache.reorder: the cache is empty, there are no rows to choose from")
-        batch = self._held.keys.shape[0]
-        if rows.ndim != 1 or not rows.numel() or rows.min() < 0 or rows.max() >= batch:
-            raise ValueError(
-                f"KVCache.reorder: rows must be a vector of numbers from 0 to {batch - 1}, got "
-                f"{rows.tolist()}"
-            )
+        require_rows("KVCache.reorder", rows, len(self._held.keys))
         rows = rows.to(self._held.keys.device)
         keys, values = (buffer.index_select(0, rows) for buffer in self._held[1:])
         self._held = _Held(len(self), keys, values)
@@ -162,8 +155,12 @@ class KVCache:
                 )
 
 
+# What a layer keeps while a model writes.
+Cache = KVCache | StateCache
+
+
 @contextmanager
-def unchanged_on_error(*caches: KVCache) -> Iterator[None]:
+def unchanged_on_error(*caches: Cache) -> Iterator[None]:
     """Give every cache back its state if the body raises, so that the call can be repeated."""
     before = [cache._held for cache in caches]
     try:

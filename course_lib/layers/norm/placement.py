@@ -19,6 +19,7 @@ from course_lib.layers._shapes import (
     require_tokens,
 )
 from course_lib.layers.attention import KVCache, MultiHeadAttention
+from course_lib.layers.attention.cache import Cache
 from course_lib.layers.norm.layer_norm import LayerNorm
 from course_lib.registry import implements
 
@@ -92,8 +93,16 @@ class ResidualSublayer(nn.Module):
         """Whether the mixer's forward has an argument of this name, such as ``cache``."""
         return option in inspect.signature(self.mixer.forward).parameters
 
+    def new_cache(self) -> Cache:
+        """An empty cache of the kind that the mixer keeps."""
+        return self.mixer.new_cache() if hasattr(self.mixer, "new_cache") else KVCache()
+
     def forward(
-        self, x: Float[Tensor, "*b d"], *, mask: Tensor | None = None, cache: KVCache | None = None
+        self,
+        x: Float[Tensor, "*b d"],
+        *,
+        mask: Tensor | None = None,
+        cache: Cache | None = None,
     ) -> Float[Tensor, "*b d"]:
         require_real(x, self, mixed=True)
         options = _given(mask=mask, cache=cache)
@@ -135,7 +144,7 @@ class TransformerBlock(nn.Module):
         dtype: of all parameters but those of your own mixer.
 
     Shape: ``(b, t, d)`` to ``(b, t, d)``. A ``mask`` of the scores, as :func:`scaled_dot_product` takes it,
-    and a ``cache`` (:class:`KVCache`) are handed on to the mixer.
+    and a ``cache`` (:meth:`new_cache`) are handed on to the mixer.
 
     Raises:
         ValueError: for sizes below 1, heads that do not divide the width, an unknown placement, ``causal``
@@ -201,8 +210,16 @@ class TransformerBlock(nn.Module):
         """Whether the mixer's forward has an argument of this name, such as ``cache``."""
         return self.attention.takes(option)
 
+    def new_cache(self) -> Cache:
+        """An empty cache of the kind that the mixer keeps."""
+        return self.attention.new_cache()
+
     def forward(
-        self, x: Float[Tensor, "b t d"], *, mask: Tensor | None = None, cache: KVCache | None = None
+        self,
+        x: Float[Tensor, "b t d"],
+        *,
+        mask: Tensor | None = None,
+        cache: Cache | None = None,
     ) -> Float[Tensor, "b t d"]:
         require_tokens(x, self.dim, self, mixed=True)
         return self.mlp(self.attention(x, mask=mask, cache=cache))

@@ -19,7 +19,7 @@ from course_lib.layers._shapes import (
     require_positive,
 )
 from course_lib.layers.attention import KVCache
-from course_lib.layers.attention.cache import unchanged_on_error
+from course_lib.layers.attention.cache import Cache, unchanged_on_error
 from course_lib.layers.norm import LayerNorm
 from course_lib.models.transformers._blocks import module_list, takes
 
@@ -30,7 +30,7 @@ class GPT(nn.Module):
     .. math:: \text{logits} = W_{\mathrm{out}}\, N(\text{blocks}(E_{x_t} + P_t))
 
     Beside the tokens, ``forward`` takes a ``mask`` ``(b, s)``, True for tokens and False for padding on the
-    left, and a ``cache``, one :class:`~course_lib.layers.attention.KVCache` a block (:meth:`new_cache`); then
+    left, and a ``cache``, one for each block (:meth:`new_cache`); then
     the tokens are those that follow, and s counts those in the cache too.
 
     Args:
@@ -84,9 +84,9 @@ class GPT(nn.Module):
         """GPT-2's start, see :func:`gpt2_init_`."""
         gpt2_init_(self)
 
-    def new_cache(self) -> list[KVCache]:
-        """An empty cache for every block."""
-        return [KVCache() for _ in self.blocks]
+    def new_cache(self) -> list[Cache]:
+        """An empty cache for every block: keys and values for attention, a state for a recurrent layer."""
+        return [block.new_cache() if hasattr(block, "new_cache") else KVCache() for block in self.blocks]
 
     def takes(self, option: str) -> bool:
         """Whether every block's forward has an argument of this name, such as ``cache``."""
@@ -113,7 +113,7 @@ class GPT(nn.Module):
         tokens: Int[Tensor, "b t"],
         *,
         mask: Bool[Tensor, "b s"] | None = None,
-        cache: Sequence[KVCache] | None = None,
+        cache: Sequence[Cache] | None = None,
     ) -> Float[Tensor, "b t v"]:
         if mask is None and cache is None:
             x = self.embed(tokens)
@@ -194,7 +194,7 @@ class GPT(nn.Module):
         return tokens
 
     def _next_logits(
-        self, tokens: Tensor, mask: Tensor | None, cache: list[KVCache] | None
+        self, tokens: Tensor, mask: Tensor | None, cache: list[Cache] | None
     ) -> Float[Tensor, "b v"]:
         """Logits after the last token, from all tokens or from those that the cache lacks."""
         if cache is None or tokens.shape[1] > self.max_length:
@@ -220,7 +220,7 @@ class GPT(nn.Module):
                 "or build it longer"
             )
 
-    def _require_options(self, tokens: Tensor, mask: Tensor | None, caches: list[KVCache]) -> int:
+    def _require_options(self, tokens: Tensor, mask: Tensor | None, caches: list[Cache]) -> int:
         """The number of tokens in the caches, once mask and caches have been found to fit."""
         self._require_tokens(tokens)
         name = layer_name(self)
@@ -255,7 +255,7 @@ class GPT(nn.Module):
     ) -> Tensor | None:
         """The mask, or None where nothing is padding."""
         name = f"{type(self).__name__}.generate"
-        self._require_tokens(tokens[:, -self.max_length :] if isinstance(tokens, Tensor) else tokens)
+        self._require_tokens(tokens[..., -self.max_length :] if isinstance(tokens, Tensor) else tokens)
         if not tokens.numel():
             raise ValueError(f"{name}: a prompt needs at least one token, got shape {tuple(tokens.shape)}")
         require_at_least(0, name, max_new_tokens=max_new_tokens)
