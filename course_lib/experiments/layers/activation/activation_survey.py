@@ -87,7 +87,7 @@ DEPTHS = (2, 6, 12)
 
 @experiment(
     paper="activation-survey",
-    seeds=3,
+    seeds=10,
     claims=[
         question(
             "twelve sigmoid layers do not begin to learn: distance of the loss from that of guessing, ln 10",

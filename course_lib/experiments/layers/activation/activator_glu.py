@@ -44,7 +44,7 @@ def balanced_accuracy(model: nn.Module, symbols: int = 8) -> float:
 
 @experiment(
     paper="activator-glu",
-    seeds=3,
+    seeds=10,
     claims=[
         question(
             "attention answers whether two symbols are equal: balanced accuracy",

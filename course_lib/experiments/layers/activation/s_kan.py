@@ -56,7 +56,7 @@ def picked_best(measured: Mapping[str, Sample], target: str) -> Sample:
 
 @experiment(
     paper="s-kan",
-    seeds=3,
+    seeds=5,
     trained={
         f"{target}_{arm}": at_most(error) for target, error in LINE.items() for arm in (*FAMILIES, "selected")
     },

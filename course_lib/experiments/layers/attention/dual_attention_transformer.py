@@ -34,7 +34,7 @@ class ObjectClassifier(nn.Module):
 
 @experiment(
     paper="dual-attention-transformer",
-    seeds=5,
+    seeds=10,
     trained={"*_fit": at_least(0.9)},  # what was seen is learned, so that the test is one of generalising
     claims=[
         paper_claim(

@@ -49,7 +49,7 @@ class Placed(nn.Module):
 
 @experiment(
     paper="lambda-networks",
-    seeds=3,
+    seeds=10,
     trained={"lambda": at_most(0.9), "placed": at_most(0.9)},  # predicting the mean has 1
     claims=[
         paper_claim(

@@ -25,7 +25,7 @@ SETTING = "character model, 8 heads, 2 blocks, 400 steps"
 
 @experiment(
     paper="multi-query-attention",
-    seeds=3,
+    seeds=5,
     trained={arm: at_most(PAIRS) for arm in ("multi_head", "multi_query", "one_head")},
     claims=[
         paper_claim(

@@ -114,7 +114,7 @@ SCALE = "networks of 3 000 to 9 000 parameters on 8 x 8 digits, 200 steps; the p
         "lsnet",
         "spartan",
     ),
-    seeds=3,
+    seeds=10,
     trained=dict.fromkeys(BODIES, lambda m: at_least(m["linear"].mean)),
     claims=[
         paper_claim(

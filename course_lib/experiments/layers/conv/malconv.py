@@ -83,7 +83,7 @@ LONGEST = LENGTHS[-1]
 
 @experiment(
     paper="malconv",
-    seeds=3,
+    seeds=10,
     trained={f"max_{n}": lambda m, n=n: at_least(m[f"counts_{n}"].mean) for n in LENGTHS},
     claims=[
         paper_claim(
@@ -153,7 +153,7 @@ def needle(seed: int) -> dict[str, float]:
 
 @experiment(
     paper="malconv",
-    seeds=3,
+    seeds=10,
     claims=[
         question(
             "the mean over all windows finds the planted strings too",

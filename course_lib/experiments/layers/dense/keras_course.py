@@ -86,7 +86,7 @@ DATA = {"table": "a table", "image": "images", "text": "32 characters of text", 
 
 @experiment(
     paper="keras-course",
-    seeds=3,
+    seeds=10,
     trained={
         f"{kind}_{model}": lambda m, kind=kind: at_least(m[f"{kind}_majority"].mean + 0.1)
         for kind in KINDS
@@ -143,7 +143,7 @@ def four_kinds(seed: int) -> dict[str, float]:
 
 @experiment(
     paper="keras-course",
-    seeds=5,
+    seeds=10,
     trained={"*_accuracy": at_least(0.87)},  # least squares on 200 digits has 0.84 to 0.865
     claims=[
         paper_claim(

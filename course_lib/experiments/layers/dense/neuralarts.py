@@ -32,7 +32,7 @@ PLACE = "12 convolutions of one type in one place of a network of digits, 150 st
 
 @experiment(
     paper="neuralarts",
-    seeds=3,
+    seeds=10,
     trained={"*": at_least(LINEAR_DIGITS)},
     claims=[
         question(

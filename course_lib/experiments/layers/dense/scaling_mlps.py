@@ -95,7 +95,7 @@ LARGE = "from 7710 parameters, 500 rows and 500 steps to 69 706, 8000 and 3000"
 
 @experiment(
     paper="scaling-mlps",
-    seeds=3,
+    seeds=10,
     trained={
         f"{name}_{n}{rolls}": at_least(LINEAR) for name in RACERS for n in SIZES for rolls in ("", "_rolled")
     },
@@ -165,7 +165,7 @@ def race(seed: int) -> dict[str, float]:
 
 @experiment(
     paper="scaling-mlps",
-    seeds=3,
+    seeds=10,
     trained={
         name: lambda m: at_least(m["500_least_squares"].mean)
         for name in ("mlp_at_the_start", "cnn_at_the_start", "mlp", "wide", "cnn")

@@ -51,7 +51,7 @@ def fast_rings(model: TokenFrame, images: Tensor) -> dict[str, float]:
 
 @experiment(
     paper="inception-transformer",
-    seeds=3,
+    seeds=5,
     trained={arm: at_least(LEAST_SQUARES) for arm in ("up", "down", "attention")},
     claims=[
         paper_claim(

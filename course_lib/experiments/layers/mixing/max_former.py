@@ -42,7 +42,7 @@ ARMS = ("spiking_max", "spiking_average", "gelu_max", "gelu_average")
 
 @experiment(
     paper="max-former",
-    seeds=3,
+    seeds=5,
     trained={arm: lambda m: at_least(m["least_squares"].mean) for arm in ARMS},
     claims=[
         paper_claim(

@@ -107,7 +107,7 @@ def fast_share(model: TokenFrame, images: Tensor) -> list[float]:
 
 @experiment(
     paper=("metaformer", "mlp-mixer", "raft-mlp", "ms-mlp", "spiral-mlp"),
-    seeds=3,
+    seeds=5,
     trained={
         arm: at_least(LEAST_SQUARES)
         for arm in (

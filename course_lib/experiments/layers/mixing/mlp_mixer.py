@@ -44,7 +44,7 @@ def small_cnn() -> nn.Module:
 
 @experiment(
     paper="mlp-mixer",
-    seeds=3,
+    seeds=10,
     trained={
         **dict.fromkeys(("mixer_all", "vit_all", "cnn_all", "mixer_shuffled"), at_least(LEAST_SQUARES)),
         **dict.fromkeys(("mixer_few", "cnn_few"), at_least(LEAST_SQUARES_FEW)),

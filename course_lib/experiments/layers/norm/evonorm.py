@@ -70,7 +70,7 @@ def rounding(accuracy: Mapping[str, Sample]) -> float:
 
 @experiment(
     paper="evonorm",
-    seeds=3,
+    seeds=10,
     trained={"*_32": lambda m: at_least(m["linear"].mean)},
     claims=[
         paper_claim(
@@ -125,7 +125,7 @@ def image_norms(seed: int) -> dict[str, float]:
 
 @experiment(
     paper="evonorm",
-    seeds=3,
+    seeds=10,
     trained={"*_good": at_most(0.2)},
     claims=[
         paper_claim(

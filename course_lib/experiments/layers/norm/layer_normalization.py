@@ -36,7 +36,7 @@ def digits_mlp(norm: Callable[[int], nn.Module]) -> nn.Module:
 
 @experiment(
     paper="layer-normalization",
-    seeds=3,
+    seeds=10,
     trained={name: lambda m: at_least(m["linear"].mean) for name in ("layer", "batch_64")},
     claims=[
         paper_claim(
@@ -97,7 +97,7 @@ def steps_to_accuracy(model: nn.Module, target: float, *, steps: int, lr: float,
 
 @experiment(
     paper="layer-normalization",
-    seeds=5,
+    seeds=10,
     trained={"*_1": at_most(399)},
     claims=[
         paper_claim(

@@ -89,7 +89,7 @@ MAJORITY_NORMS: dict[str, Callable[[Tensor], Tensor]] = {
 
 @experiment(
     paper="layernorm-expressivity",
-    seeds=3,
+    seeds=10,
     trained={f"{name}_accuracy": at_least(0.9) for name in ("full", "scaling", "none")},
     claims=[
         paper_claim(

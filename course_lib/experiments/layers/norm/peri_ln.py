@@ -58,7 +58,7 @@ def stream_profile(model: GPT, tokens: Tensor, targets: Tensor) -> tuple[list[fl
 
 @experiment(
     paper="peri-ln",
-    seeds=3,
+    seeds=5,
     trained={"*_loss": lambda m: at_most(m["pairs"].mean)},
     claims=[
         paper_claim(

@@ -53,7 +53,7 @@ def saved(result: Mapping[str, Sample], norm: str) -> Sample:
 
 @experiment(
     paper="relu-revival",
-    seeds=3,
+    seeds=5,
     trained={"*_loss": lambda m: at_most(m["pairs"].mean)},
     claims=[
         paper_claim(

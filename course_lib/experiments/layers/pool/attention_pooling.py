@@ -29,7 +29,7 @@ CLUTTER = "two blocks, cluttered digits, 500 steps"
 
 @experiment(
     paper="attention-pooling",
-    seeds=3,
+    seeds=10,
     trained={"*_accuracy": lambda m: at_least(m["linear"].mean)},
     claims=[
         paper_claim(

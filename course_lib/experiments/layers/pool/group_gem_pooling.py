@@ -42,7 +42,7 @@ VIT = "vision transformer of two blocks"
 
 @experiment(
     paper="group-gem-pooling",
-    seeds=3,
+    seeds=10,
     trained={"*_accuracy": lambda m: at_least(m["linear"].mean)},
     claims=[
         paper_claim(

@@ -95,7 +95,7 @@ SOLVED = "one layer, solved exactly"
 
 @experiment(
     paper="large-context-upsampling",
-    seeds=3,
+    seeds=10,
     trained={"*_error": lambda m: at_most(m["bilinear"].mean)},
     claims=[
         question(
@@ -177,7 +177,7 @@ UP = "heat maps, two steps up"
 
 @experiment(
     paper="large-context-upsampling",
-    seeds=3,
+    seeds=10,
     trained={"*_error": lambda m: at_most(m["one_map"].mean)},
     claims=[
         paper_claim(

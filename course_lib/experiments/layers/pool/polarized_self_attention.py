@@ -55,7 +55,7 @@ HEATMAPS = "heat maps, equal parameters"
 
 @experiment(
     paper="polarized-self-attention",
-    seeds=3,
+    seeds=10,
     trained={"*_error": lambda m: at_most(m["one_map"].mean)},
     claims=[
         paper_claim(

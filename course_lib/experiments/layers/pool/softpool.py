@@ -54,7 +54,7 @@ POOLS: dict[str, Callable[[], nn.Module]] = {
 
 @experiment(
     paper="softpool",
-    seeds=3,
+    seeds=10,
     trained={"*_accuracy": lambda m: at_least(m["linear"].mean)},
     claims=[
         paper_claim(

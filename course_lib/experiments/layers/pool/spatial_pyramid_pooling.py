@@ -46,7 +46,7 @@ def at_unseen(m: Mapping[str, Sample], name: str) -> Sample:
 
 @experiment(
     paper="spatial-pyramid-pooling",
-    seeds=3,
+    seeds=10,
     trained={"*_at_12": lambda m: at_least(m["linear"].mean)},
     claims=[
         paper_claim(

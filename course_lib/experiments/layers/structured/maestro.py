@@ -72,7 +72,7 @@ def largest_angle(a: Tensor, b: Tensor) -> float:
 
 @experiment(
     paper="maestro",
-    seeds=3,
+    seeds=10,
     claims=[
         paper_claim(
             "finds smaller networks that keep the accuracy and can be cut further for weaker devices",

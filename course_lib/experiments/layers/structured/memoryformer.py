@@ -40,7 +40,7 @@ SETTING = "GPT of 2 blocks, width 32, 4 bits, 500 steps"
 
 @experiment(
     paper="memoryformer",
-    seeds=3,
+    seeds=10,
     trained={"linear": lambda m: at_most(m["pairs"].mean), "memory": lambda m: at_most(m["pairs"].mean)},
     claims=[
         question(

@@ -68,7 +68,7 @@ LINEAR = 0.9625
 
 @experiment(
     paper="mixed-td",
-    seeds=3,
+    seeds=10,
     trained={"dense": at_least(LINEAR)},
     claims=[
         paper_claim(

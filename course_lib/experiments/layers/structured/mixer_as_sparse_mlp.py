@@ -36,7 +36,7 @@ SETTING = "one Mixer block of about 510 trained weights on digits, 400 steps"
 
 @experiment(
     paper="mixer-as-sparse-mlp",
-    seeds=3,
+    seeds=10,
     trained={name: at_least(PROJECTED) for name in ("88", "256", "256_transpose")},
     claims=[
         paper_claim(

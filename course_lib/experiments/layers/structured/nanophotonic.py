@@ -37,7 +37,7 @@ class TwoLayers(nn.Module):
 
 @experiment(
     paper="nanophotonic",
-    seeds=3,
+    seeds=10,
     # The nearest centre is about the best that such data allow.
     trained={"*_accuracy": lambda m: at_least(m["nearest_centre"].mean - 0.02)},
     claims=[

@@ -22,7 +22,7 @@ def least_squares(x: Tensor, y: Tensor) -> nn.Module:
 
 @experiment(
     paper="snnk",
-    seeds=5,
+    seeds=10,
     trained={"*_accuracy": lambda m: at_least(m["least_squares"].mean)},
     claims=[
         paper_claim(

@@ -98,7 +98,7 @@ LINEAR = 0.361
 
 @experiment(
     paper="sparse-ift",
-    seeds=5,
+    seeds=10,
     trained={"*_accuracy": at_least(LINEAR + 0.1)},
     claims=[
         paper_claim(

@@ -42,7 +42,7 @@ TASK = "six stick-figure actions"
 
 @experiment(
     paper="action-in-mind-som",
-    seeds=3,
+    seeds=10,
     trained={"*_known": at_least(0.5)},  # a guess is right in one of six; the other speeds are the question
     claims=[
         paper_claim(

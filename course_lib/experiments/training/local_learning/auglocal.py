@@ -25,7 +25,7 @@ NETWORK = "ten residual blocks, 6 epochs of 1500 signals"
 
 @experiment(
     paper="auglocal",
-    seeds=3,
+    seeds=10,
     trained={name: lambda m: at_least(m["straight_line"].mean) for name in AUXILIARY},
     claims=[
         paper_claim(

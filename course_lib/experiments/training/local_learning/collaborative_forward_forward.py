@@ -21,7 +21,7 @@ NETWORK = "digits, three layers of 128, 30 epochs"
 
 @experiment(
     paper="collaborative-forward-forward",
-    seeds=3,
+    seeds=10,
     trained={"*_error": lambda m: at_most(m["pixels_error"].mean)},  # a linear classifier by least squares
     claims=[
         paper_claim(

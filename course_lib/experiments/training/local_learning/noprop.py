@@ -76,7 +76,7 @@ CHAIN = "digits, ten blocks, 300 updates"
 
 @experiment(
     paper="noprop",
-    seeds=3,
+    seeds=10,
     trained={name: lambda m: at_least(m["pixels"].mean) for name in ("noprop", "chain", "mlp")},
     claims=[
         question(
@@ -184,7 +184,7 @@ def labelled_map(data: dict[str, tuple[Tensor, Tensor]], *, steps: int, size: in
 
 @experiment(
     paper=("noprop", "collaborative-forward-forward", "auglocal", "action-in-mind-som", "rbm-dbn-tutorial"),
-    seeds=3,
+    seeds=10,
     trained={
         f"{name}_{depth}": lambda m: at_least(m["pixels"].mean) for name in NETWORKS for depth in DEPTHS
     },

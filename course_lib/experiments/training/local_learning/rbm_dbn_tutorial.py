@@ -32,7 +32,7 @@ INDEPENDENT = -6.2383  # nats, -9 ln 2: every pixel is on in half of the picture
 
 @experiment(
     paper="rbm-dbn-tutorial",
-    seeds=3,
+    seeds=10,
     trained={"*_02000": at_least(INDEPENDENT + 0.1)},
     claims=[
         paper_claim(
@@ -101,7 +101,7 @@ def exact_likelihood(seed: int) -> dict[str, float]:
 
 @experiment(
     paper="rbm-dbn-tutorial",
-    seeds=3,
+    seeds=10,
     trained={"raw": at_least(0.5), "layer_*": at_least(0.5)},  # ten classes: a guess is right in 0.1
     claims=[
         paper_claim(
