@@ -1,7 +1,7 @@
 """Do the tests notice a wrong sign? Change one thing at a time and run them: a planter of faults.
 
-    python -m tests.house.mutate layers/norm              # two changes per definition
-    python -m tests.house.mutate layers/norm --each 10 LayerNorm
+    python -m tests.house.mutate layers/norm              # a sample of all changes
+    python -m tests.house.mutate layers/norm --number 20 LayerNorm
     python -m tests.house.mutate measure/store            # machinery: a file, or a folder such as classroom
 
 An operator becomes another, ``<`` becomes ``>=`` and ``<=``, a keyword of a call is dropped, a number grows
