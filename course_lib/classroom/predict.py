@@ -44,7 +44,7 @@ def predict(question: str, choices: Sequence[str], *, right: int, answer: str) -
     group = f"predict-{zlib.crc32(question.encode()):08x}"
     told = f"✗ It is “{html.escape(choices[right])}”."
     rows = "".join(
-        f'<details name="{group}"><summary>{html.escape(choice)}</summary>'
+        f"<details name={group}{' class=right' * (i == right)}><summary>{html.escape(choice)}</summary>"
         f"<p>{'✓' if i == right else told} {html.escape(answer)}</p></details>"
         for i, choice in enumerate(choices)
     )
