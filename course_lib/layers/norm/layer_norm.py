@@ -221,7 +221,7 @@ def batch_norm_naive(
 
 @implements("layer-normalization", example=lambda: (BatchNorm(6), torch.randn(4, 5, 6)), mixes_batch=True)
 class BatchNorm(nn.Module):
-    r"""Standardise each feature over the batch; the peer that layer normalisation transposes.
+    r"""Standardise each feature by batch statistics; the peer that layer normalisation transposes.
 
     .. math:: y_{nk} = g_k \frac{x_{nk} - \mu_k}{\sqrt{\sigma_k^2 + \epsilon}} + b_k
 
