@@ -84,7 +84,7 @@ class Placed(nn.Module):
             of=SETTING,
             value=lambda m: m["placed"],
             expect=at_most(0.05),
-            verdict="open",
+            verdict="not as expected",
         ),
     ],
 )

@@ -56,7 +56,6 @@ SETTING = "character model, 8 kB of text, 2 blocks, 400 steps"
             where="abstract",
             value=lambda m: m["subsampled"] - m["ensemble"],
             expect=at_least(0.0),
-            verdict="inconclusive",
         ),
     ],
 )

@@ -138,7 +138,7 @@ SCALE = "networks of 3 000 to 9 000 parameters on 8 x 8 digits, 200 steps; the p
             of=SETTING,
             value=lambda m: m["skipped"] - m["sic"],
             expect=at_most(0.01),
-            verdict="inconclusive",
+            verdict="not reproduced",
         ),
         paper_claim(
             "InceptionNeXt trains 1.6 times as fast as ConvNeXt and is 0.2 points more accurate",
@@ -155,7 +155,6 @@ SCALE = "networks of 3 000 to 9 000 parameters on 8 x 8 digits, 200 steps; the p
             of=SETTING,
             value=lambda m: m["depthwise7"] - m["inceptionnext"],
             expect=at_most(0.015),
-            verdict="inconclusive",
         ),
         question(
             "LSConv in place of a 7 x 7 depthwise convolution costs no accuracy: accuracy lost",
@@ -174,7 +173,6 @@ SCALE = "networks of 3 000 to 9 000 parameters on 8 x 8 digits, 200 steps; the p
             of=SETTING,
             value=lambda m: m["depthwise7_wider"] - m["spartan"],
             expect=at_most(0.01),
-            verdict="inconclusive",
         ),
     ],
 )

@@ -101,6 +101,7 @@ LONGEST = LENGTHS[-1]
             of=f"strings planted in {LONGEST} bytes of source code",
             value=lambda m: m[f"max_{LONGEST}_located"],
             expect=at_least(0.9),
+            verdict="inconclusive",
         ),
         paper_claim(
             "batch normalisation hinders learning: accuracy without it minus accuracy with it",

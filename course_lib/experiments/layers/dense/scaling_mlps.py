@@ -194,7 +194,6 @@ def race(seed: int) -> dict[str, float]:
             of="8000 rows, 3000 steps",
             value=lambda m: m["wide"] - m["mlp"],
             expect=at_least(0.05),
-            verdict="open",
         ),
     ],
 )

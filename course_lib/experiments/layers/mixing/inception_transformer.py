@@ -71,7 +71,7 @@ def fast_rings(model: TokenFrame, images: Tensor) -> dict[str, float]:
             of=f"two blocks of 24 channels, digits, {STEPS} steps",
             value=lambda m: m["up"] - m["down"],
             expect=at_least(0.0),
-            verdict="inconclusive",
+            verdict="not tested",
         ),
         paper_claim(
             "what is fast is stronger in the branch of convolution and maximum than in that of attention",

@@ -64,7 +64,6 @@ def small_cnn() -> nn.Module:
             of="11,000 parameters, digits, 300 steps",
             value=lambda m: (m["cnn_all"] - m["cnn_shuffled"]) - (m["mixer_all"] - m["mixer_shuffled"]),
             expect=at_least(0.0),
-            verdict="inconclusive",
         ),
         question(
             "the Mixer is at most 3 points behind the convolutional network",

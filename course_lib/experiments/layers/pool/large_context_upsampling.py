@@ -190,6 +190,7 @@ UP = "heat maps, two steps up"
             "for restoration, segmentation and disparity, and attacks of many steps",
             value=lambda m: m["7x7+3x3_attacked"] / m["2x2_attacked"],
             expect=at_most(1.0),
+            verdict="not tested",
         ),
         paper_claim(
             "large spatial context makes predictions of high quality: error of 7 x 7 + 3 x 3 over 2 x 2",
@@ -197,6 +198,7 @@ UP = "heat maps, two steps up"
             of=UP,
             value=lambda m: m["7x7+3x3_error"] / m["2x2_error"],
             expect=at_most(1.0),
+            verdict="not tested",
         ),
         question(
             "it is the context and not the number of weights: error of 7 x 7 + 3 x 3 over a 3 x 3 with as "

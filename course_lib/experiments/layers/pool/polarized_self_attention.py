@@ -68,7 +68,6 @@ HEATMAPS = "heat maps, equal parameters"
             "of pose estimation and segmentation on COCO and Cityscapes",
             value=lambda m: m["parallel_error"] / m["none_error"],
             expect=at_most(1.0),
-            verdict="inconclusive",
         ),
         paper_claim(
             "only marginal differences between the sequential and the parallel layout: ratio of errors",

@@ -107,7 +107,6 @@ def largest_angle(a: Tensor, b: Tensor) -> float:
             of="20 x 20 map, 2000 steps of Adam",
             value=lambda m: m["drawn_largest"],
             expect=at_most(1.1),
-            verdict="open",
         ),
         question(
             "and so for the components: the same largest angle, degrees",

@@ -62,7 +62,6 @@ SETTING = "GPT of 2 blocks, width 32, 4 bits, 500 steps"
             of=SETTING,
             value=lambda m: m["used_rows"],
             expect=at_least(0.9),
-            verdict="open",
         ),
     ],
 )

@@ -120,14 +120,14 @@ LINEAR = 0.361
             of=SETTING,
             value=lambda m: m["parallel_75_accuracy"] - m["dense_64_normed_accuracy"],
             expect=at_least(0.0),
-            verdict="inconclusive",
+            verdict="not reproduced",
         ),
         question(
             "moving masks are more accurate than fixed ones at 75 % (gain)",
             of=SETTING,
             value=lambda m: m["wide_75_moving_accuracy"] - m["wide_75_fixed_accuracy"],
             expect=at_least(0.0),
-            verdict="open",
+            verdict="not as expected",
         ),
         question(
             "the wider dense network, with four times the weights between its ends, is better (gain)",

@@ -195,7 +195,6 @@ def labelled_map(data: dict[str, tuple[Tensor, Tensor]], *, steps: int, size: in
             of="digits, four layers of 64, 250 updates",
             value=lambda m: m["noprop_4"] - m["ff_4"],
             expect=at_least(0.0),
-            verdict="inconclusive",
             headline=True,
             scale="1197 digits of 8 by 8 pixels, blocks without convolutions; the paper: MNIST, CIFAR-10 and "
             "CIFAR-100.",
