@@ -204,7 +204,7 @@ def two_ends(length, k, s, p, d):
 @right("my_inputs")
 def asked_torch(m, kernel, stride, padding, dilation):
     found = []
-    for n in range(max(1, dilation * (kernel - 1) + 1 - 2 * padding), 90):
+    for n in range(max(1, dilation * (kernel - 1) + 1 - 2 * padding), 200):
         x = torch.empty(1, 1, n, device="meta")
         w = torch.empty(1, 1, kernel, device="meta")
         if F.conv1d(x, w, stride=stride, padding=padding, dilation=dilation).shape[-1] == m:
@@ -267,6 +267,34 @@ def dilation_forgotten(m, kernel, stride, padding, dilation):
 def m_for_m_minus_one(m, kernel, stride, padding, dilation):
     first = m * stride + dilation * (kernel - 1) + 1 - 2 * padding
     return list(range(max(1, first), first + stride))
+
+
+@wrong("my_inputs", "rounds_to_zero")
+def rounded_by_int(m, kernel, stride, padding, dilation):
+    def made(n):
+        return int((n + 2 * padding - dilation * (kernel - 1) - 1) / stride) + 1
+
+    return [n for n in range(1, 2000) if made(n) == m]
+
+
+@wrong("my_inputs", "search_ends")
+def below_a_hundred(m, kernel, stride, padding, dilation):
+    fits = dilation * (kernel - 1) + 1
+    return [
+        n for n in range(1, 100) if n + 2 * padding >= fits and (n + 2 * padding - fits) // stride + 1 == m
+    ]
+
+
+@wrong("my_inputs", "below_first")
+def from_the_first_down(m, kernel, stride, padding, dilation):
+    first = (m - 1) * stride + dilation * (kernel - 1) + 1 - 2 * padding
+    return [n for n in range(first - stride + 1, first + 1) if n >= 1]
+
+
+@wrong("my_inputs", "ends_only")
+def smallest_and_largest(m, kernel, stride, padding, dilation):
+    first = (m - 1) * stride + dilation * (kernel - 1) + 1 - 2 * padding
+    return [max(1, first), first + stride - 1]
 
 
 @wrong("my_inputs", "dilated_kernel")
@@ -1234,3 +1262,116 @@ class ExactlyOne(Plain):
     def on_epoch_end(self, loss, model):
         super().on_epoch_end(loss, model)
         return self.bad == 1
+
+
+# ------------------------------------------- written by somebody who knew the statements only
+
+
+@wrong("my_edges", "count_padded_once")
+def one_padding_in_the_count(n, kernel, stride=1, padding=0, dilation=1):
+    outputs = (n + padding - dilation * (kernel - 1) - 1) // stride + 1
+    return _edges_of(outputs, n, kernel, stride, padding, dilation)
+
+
+@wrong("my_edges", "count_undilated")
+def count_without_dilation(n, kernel, stride=1, padding=0, dilation=1):
+    outputs = (n + 2 * padding - (kernel - 1) - 1) // stride + 1
+    return _edges_of(outputs, n, kernel, stride, padding, dilation)
+
+
+def _edges_of(outputs, n, kernel, stride, padding, dilation):
+    edges = [(stride * j + dilation * i - padding, j, i) for j in range(outputs) for i in range(kernel)]
+    edges = [edge for edge in edges if 0 <= edge[0] < n]
+    return tuple(torch.tensor(leg, dtype=torch.long) for leg in zip(*edges, strict=True))
+
+
+@wrong("my_window", "product_of_spans")
+def spans_multiplied(layers):
+    step, reach = 1, 1
+    for kernel, stride, dilation in layers:
+        reach *= (kernel - 1) * dilation + 1
+        step *= stride
+    return step, reach
+
+
+@wrong("my_window", "dilations_multiply")
+def dilation_over_dilation(layers):
+    step, reach, spread = 1, 1, 1
+    for kernel, stride, dilation in layers:
+        spread *= dilation
+        reach += (kernel - 1) * spread * step
+        step *= stride
+    return step, reach
+
+
+@wrong("my_window", "places_read")
+def places_that_are_read(layers):
+    seen, step = {0}, 1
+    for kernel, stride, dilation in layers:
+        seen = {a + i * dilation * step for a in seen for i in range(kernel)}
+        step *= stride
+    return step, len(seen)
+
+
+@wrong("my_span_backward", "not_assigned")
+def sum_thrown_away(g, x, w, source, target, weight):
+    dx, dw = torch.zeros_like(x), torch.zeros_like(w)
+    dx = dx.index_add(1, source, w[weight] * g[:, target])
+    dw.index_add(0, weight, (x[:, source] * g[:, target]).sum(0))
+    return dx, dw
+
+
+@wrong("my_span_backward", "edges_summed")
+def all_edges_in_one(g, x, w, source, target, weight):
+    dx = torch.zeros_like(x).index_add(1, source, w[weight] * g[:, target])
+    told = (x[:, source] * g[:, target]).sum(1).sum().expand(len(weight))
+    return dx, torch.zeros_like(w).index_add(0, weight, told)
+
+
+@wrong("my_hinge", "classes_of_batch")
+def classes_that_occur(scores, target):
+    return (torch.relu(1 - (2 * F.one_hot(target) - 1) * scores) ** 2).sum(1).mean()
+
+
+@right("my_probability")
+def number_by_number(scores):
+    flat = [min(1.0, max(0.0, (s + 1) / 2)) for s in scores.flatten().tolist()]
+    return torch.tensor(flat, dtype=scores.dtype).reshape(scores.shape)
+
+
+@wrong("my_probability", "halved_late")
+def half_the_score_and_one(scores):
+    return (scores / 2 + 1).clamp(0, 1)
+
+
+@wrong("my_probability", "beyond_is_half")
+def undecided_outside(scores):
+    return torch.where(scores.abs() <= 1, (scores + 1) / 2, torch.full_like(scores, 0.5))
+
+
+@wrong("my_probability", "share_of_squares")
+def cost_over_costs(scores):
+    return (1 + scores) ** 2 / ((1 + scores) ** 2 + (1 - scores) ** 2)
+
+
+@wrong("my_probability", "clamped_above_only")
+def cut_above(scores):
+    return ((scores + 1) / 2).clamp(max=1)
+
+
+@wrong("MyEarlyStopping", "keeps_first")
+class KeepsTheFirst:
+    def __init__(self, patience, min_delta=0.0):
+        self.patience, self.min_delta = patience, min_delta
+        self.best, self.bad, self.state = math.inf, 0, None
+
+    def on_epoch_end(self, loss, model):
+        if loss < self.best - self.min_delta:
+            self.best, self.bad = loss, 0
+            self.state = self.state or copy.deepcopy(model.state_dict())
+        else:
+            self.bad += 1
+        return self.bad >= self.patience
+
+    def restore(self, model):
+        model.load_state_dict(self.state)

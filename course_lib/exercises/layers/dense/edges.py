@@ -65,10 +65,14 @@ def my_edges(n, kernel, stride=1, padding=0, dilation=1):
     border_lost="Place 0 is a place, too: edges that read it exist.",
     end_kept="The places are 0, ..., n - 1: none has the number n.",
     from_one="Everything is counted from 0; yours begin at 1.",
+    count_padded_once="Padding stands on both sides: 2 padding in the number of outputs.",
+    count_undilated="The dilation is missing in the number of outputs.",
     weight_by_distance="The weight is the place i in the kernel, not how far that lies from its start.",
 )
 def _(n, kernel, stride=1, padding=0, dilation=1, *, wrong):
-    outputs = (n + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+    spread = 1 if wrong.count_undilated else dilation
+    sides = 1 if wrong.count_padded_once else 2
+    outputs = (n + sides * padding - spread * (kernel - 1) - 1) // stride + 1
     outputs += wrong.one_output_more - wrong.one_output_short
     outputs = n if wrong.any_output else outputs
     target, weight = torch.cartesian_prod(torch.arange(outputs), torch.arange(kernel)).T
@@ -109,6 +113,8 @@ def _(n, kernel, stride=1, padding=0, dilation=1, *, wrong):
         case("no length at all", 1, 1, 1, 2, 1),
         case("all together", 4, 3, 3, 2, 2),
         case("all together, other numbers", 7, 5, 2, 1, 3),
+        case("a kernel that does not fit makes no output", 1, 5, 3, 0, 1),
+        case("long lengths", 64, 3, 2, 1, 1),
     ],
     hints=(
         "f(n) = m says that n + c lies in [(m - 1) stride, m stride), with c = 2 padding - dilation (k - 1) - 1.",
@@ -139,6 +145,10 @@ def my_inputs(m, kernel, stride, padding, dilation):
     largest_first="The smallest comes first.",
     no_stride="The stride is missing.",
     centred="All n with f(n) = m, please: yours begin in the middle of them.",
+    rounds_to_zero="A kernel that does not fit makes no output: int() rounds towards 0, a floor goes below it.",
+    search_ends="Your lengths end below those that are asked for: where must a search stop?",
+    ends_only="All lengths, please, not only the smallest and the largest.",
+    below_first="Your lengths lie below the smallest that fits: go up from it, not down.",
 )
 def _(m, kernel, stride, padding, dilation, *, wrong):
     if wrong.forwards:
@@ -152,6 +162,13 @@ def _(m, kernel, stride, padding, dilation, *, wrong):
     last = first + stride - 1 - wrong.last_missing + wrong.one_more_at_end
     last = first if wrong.one_only else last
     first = (first + last) // 2 if wrong.centred else first
+    if wrong.rounds_to_zero:
+        return [n for n in range(1, last + 1) if int((n + padded - span) / stride) + 1 == m]
+    if wrong.below_first:
+        return [n for n in range(first - stride + 1, first + 1) if n >= 1]
+    if wrong.ends_only:
+        return [max(1, first), last]
+    last = min(last, 99) if wrong.search_ends else last
     found = list(range(first if wrong.below_one or wrong.one_only else max(1, first), last + 1))
     return found[::-1] if wrong.largest_first else found
 
@@ -192,6 +209,9 @@ def my_window(layers):
     gap_too_few="A dilated kernel spans dilation (k - 1) + 1 places, not dilation times k.",
     starts_at_zero="The first place counts, too: without any layer an output sees one place.",
     product_of_kernels="Windows do not multiply: each layer adds what its kernel spans.",
+    product_of_spans="Windows do not multiply: each layer adds what its kernel spans.",
+    dilations_multiply="The dilation of a layer spreads its own kernel only; of the layers before it, the strides count.",
+    places_read="The reach goes from the first place to the last; the gaps in between count, too.",
     reversed_layers="You go through the layers in the wrong order: the first one sees the input.",
     swapped="The order is step, reach.",
     strides_added="Strides multiply: one place behind two layers of stride 2 is four places of the input.",
@@ -203,24 +223,33 @@ def my_window(layers):
     step_one="The step is not always 1: strides move the window.",
 )
 def _(layers, *, wrong):
-    if wrong.product_of_kernels:
+    if wrong.product_of_kernels or wrong.product_of_spans:
         reach = 1
-        for kernel, _, _ in layers:
-            reach *= kernel
+        for kernel, _, dilation in layers:
+            reach *= kernel if wrong.product_of_kernels else dilation * (kernel - 1) + 1
+    if wrong.places_read:
+        read, apart = {0}, 1
+        for kernel, stride, dilation in layers:
+            read = {place + i * dilation * apart for place in read for i in range(kernel)}
+            apart *= stride
     layers = layers[::-1] if wrong.reversed_layers else layers
     layers = layers[-1:] if wrong.last_layer_only else layers[:1] if wrong.first_layer_only else layers
     step, before, total = 1, 1, 0 if wrong.starts_at_zero else 1
+    spread = 1
     for kernel, stride, dilation in layers:
+        spread *= dilation
         per = 1 if wrong.steps_ignored else before if wrong.last_stride_only else step
         per = per * stride if wrong.own_stride else per
         gaps = (1 if wrong.no_dilation else dilation) * (kernel if wrong.kernel_for_gaps else kernel - 1)
         gaps = dilation * kernel - 1 if wrong.gap_too_few else gaps
+        gaps = spread * (kernel - 1) if wrong.dilations_multiply else gaps
         total += gaps * per
         before = stride
         step = step + stride - 1 if wrong.strides_added else step * stride
         step = step * dilation if wrong.dilation_in_step else step
     step = 1 if wrong.step_one else before if wrong.step_of_last else step
-    total = reach if wrong.product_of_kernels else total
+    total = reach if wrong.product_of_kernels or wrong.product_of_spans else total
+    total = len(read) if wrong.places_read else total
     return (total, step) if wrong.swapped else (step, total)
 
 
@@ -274,6 +303,8 @@ def my_span_backward(g, x, w, source, target, weight):
     no_input_in_dw="The input is missing in dw.",
     swapped="The order is dx, dw.",
     batch_left="dw has no axis for the batch: all rows share the weights.",
+    not_assigned="index_add returns a new tensor: yours is thrown away, and dw stays zero.",
+    edges_summed="Sum over the rows, and keep the edges apart: each speaks of its own weight.",
     dx_over_batch="Each row of x has its own gradient: nothing is divided by the rows in dx.",
 )
 def _(g, x, w, source, target, weight, *, wrong):
@@ -290,7 +321,10 @@ def _(g, x, w, source, target, weight, *, wrong):
     if wrong.batch_left:
         return dx, torch.zeros(len(x), len(w)).index_add(1, weight, each)
     to_w = each[0] if wrong.first_row else each.mean(0) if wrong.mean_over_batch else each.sum(0)
+    to_w = to_w.sum().expand(len(weight)) if wrong.edges_summed else to_w
     dw = torch.zeros_like(w)
+    if wrong.not_assigned:
+        return dx, dw
     if wrong.ties_lost:
         dw[weight] = to_w
     else:

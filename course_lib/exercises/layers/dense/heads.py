@@ -147,8 +147,12 @@ def my_hinge(scores, target):
     halved="There is no factor one half.",
     no_margin="The margin of 1 is missing: at a score of zero something is to be paid.",
     square_of_sum="Square each term; you squared their sum.",
+    classes_of_batch="one_hot needs the number of classes: the last ones may not occur in this batch.",
 )
 def _(scores, target, *, wrong):
+    if wrong.classes_of_batch:
+        sign = 2 * F.one_hot(target) - 1
+        return (1 - sign * scores).clamp(min=0).square().sum(1).mean()
     own = F.one_hot(target, scores.shape[1]).bool()
     sign = torch.where(own, 1.0, 0.0 if wrong.zero_one else -1.0) * (-1 if wrong.sign_turned else 1)
     short = (0 if wrong.no_margin else 1) - sign * scores
@@ -168,7 +172,13 @@ def _(scores, target, *, wrong):
     return rows if wrong.one_per_row else rows.sum() if wrong.sum_over_rows else rows.mean()
 
 
+def _values(result):
+    """Only the values count: nothing in the exercise is differentiated by the scores."""
+    return result.detach() if isinstance(result, torch.Tensor) else result
+
+
 @exercises.add(
+    see=_values,
     cases=[
         case("a score of zero: both alike", torch.tensor([0.0])),
         case("a score between", torch.tensor([0.4])),
@@ -197,6 +207,11 @@ def my_probability(scores):
     forwards_cut="This is the score of a probability; asked is the probability of a score.",
     rounded="This is what the hinge without a square would do. With squares a score between means something between.",
     not_halved="Too large by a factor: a score of 0 means one half.",
+    halved_late="A score of 0 means one half: is it (s + 1) / 2, or s / 2 + 1?",
+    beyond_is_half="A score beyond 1 means 1, and one beyond -1 means 0; yours mean one half.",
+    share_of_squares="The share of a cost is no probability: differentiate the cost, and see which s is best.",
+    clamped_above_only="Scores below -1 mean 0: cut on both sides.",
+    clamped_below_only="Scores above 1 mean 1: cut on both sides.",
     divided_by_sum="Each class stands alone: nothing makes its probabilities add up to one, and nothing should be divided.",
 )
 def _(scores, *, wrong):
@@ -219,6 +234,14 @@ def _(scores, *, wrong):
         return (scores > 0).to(scores)
     if wrong.not_clamped:
         return p
+    if wrong.halved_late:
+        return (scores / 2 + 1).clamp(0, 1)
+    if wrong.beyond_is_half:
+        return torch.where(scores.abs() <= 1, p, torch.full_like(p, 0.5))
+    if wrong.share_of_squares:
+        return (1 + scores) ** 2 / ((1 + scores) ** 2 + (1 - scores) ** 2)
+    if wrong.clamped_above_only or wrong.clamped_below_only:
+        return p.clamp(max=1) if wrong.clamped_above_only else p.clamp(min=0)
     p = p.clamp(0, 1)
     return p / p.sum(-1, keepdim=True) if wrong.divided_by_sum else p
 
@@ -315,7 +338,8 @@ class _Watcher:
         better, self.last = self._is_better(loss), loss
         if better:
             self.best, self.waited = loss, self.waited if wrong.counts_all else 0
-            self.kept = model.state_dict() if wrong.references else copy.deepcopy(model.state_dict())
+            if self.kept is None or not wrong.keeps_first:
+                self.kept = model.state_dict() if wrong.references else copy.deepcopy(model.state_dict())
         else:
             self.waited += 1
         if wrong.drifting_best:
@@ -335,6 +359,7 @@ class _Watcher:
 
 @stopping.mistakes(
     references="The last weights came back, not the best: what you kept was changed by the next steps.",
+    keeps_first="The weights that come back are those of the first best: a later one takes their place.",
     keeps_all="You keep the weights of every epoch; only those of a new best are wanted.",
     no_restore="restore leaves the model as it is: load what you kept into it.",
     counts_all="Epochs *in a row*: a new best sets the count back to 0.",
