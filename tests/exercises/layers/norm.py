@@ -1488,3 +1488,63 @@ def lr_not_squared(length, lr, unit_gradient):
 @wrong("my_step", "type")
 def length_only(length, lr, unit_gradient):
     return math.hypot(length, lr * unit_gradient / length)
+
+
+# ------------------------------------------- written by somebody who knew the statements only
+
+
+def _evonorm(x, gamma, beta, running, training, momentum, eps, *, batch, second):
+    gamma, beta = gamma[:, None, None], beta[:, None, None]
+    running = (1 - momentum) * running + momentum * batch if training else running
+    over_batch = torch.sqrt((batch if training else running) + eps)[:, None, None]
+    return gamma * x / torch.maximum(over_batch, second) + beta, running
+
+
+@wrong("my_evonorm_b0", "inside_root")
+def all_under_the_root(x, gamma, beta, v, running, training, momentum=0.1, eps=1e-5):
+    second = torch.sqrt(v[:, None, None] * x + x.var((2, 3), keepdim=True, correction=0) + eps)
+    batch = x.var((0, 2, 3), correction=0)
+    return _evonorm(x, gamma, beta, running, training, momentum, eps, batch=batch, second=second)
+
+
+@wrong("my_evonorm_b0", "image_over_channels")
+def whole_image(x, gamma, beta, v, running, training, momentum=0.1, eps=1e-5):
+    second = v[:, None, None] * x + torch.sqrt(x.var((1, 2, 3), keepdim=True, correction=0) + eps)
+    batch = x.var((0, 2, 3), correction=0)
+    return _evonorm(x, gamma, beta, running, training, momentum, eps, batch=batch, second=second)
+
+
+@wrong("my_evonorm_b0", "batch_not_centred")
+def squares_of_x(x, gamma, beta, v, running, training, momentum=0.1, eps=1e-5):
+    second = v[:, None, None] * x + torch.sqrt(x.var((2, 3), keepdim=True, correction=0) + eps)
+    batch = (x**2).mean((0, 2, 3))
+    return _evonorm(x, gamma, beta, running, training, momentum, eps, batch=batch, second=second)
+
+
+@wrong("my_fold", "eta_alone")
+def eta_added(weight, bias, g, b, mean, var, eta, eps=1e-5):
+    s = g / torch.sqrt(var + eps)
+    return s[:, None] * weight + eta, s * (bias - mean) + b + eta * bias
+
+
+@wrong("my_turns", "post_from_sizes")
+def sizes_before_and_after(place, depth, gain):
+    layer = torch.arange(depth + 1, dtype=torch.float32)
+    sizes = {
+        "none": (1 + gain) ** layer,
+        "post": torch.ones(depth + 1),
+        "pre": 1 + gain * layer,
+        "peri": 1 + layer,
+    }[place]
+    return torch.rad2deg(torch.acos(torch.sqrt(sizes[:-1] / sizes[1:])))
+
+
+@wrong("my_project_backward", "over_number_of_rows")
+def number_of_rows(dy):
+    return dy - dy.sum(-1, keepdim=True) / dy.shape[0]
+
+
+@wrong("my_scale_backward", "deviation")
+def deviation_for_radius(dy, x, eps=1e-5):
+    r = torch.sqrt(x.var(-1, keepdim=True, correction=0) + eps)
+    return (dy - x / r * (dy * x / r).mean(-1, keepdim=True)) / r

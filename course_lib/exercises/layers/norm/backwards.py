@@ -43,6 +43,9 @@ def my_project_backward(dy):
     added="The sign: the mean is subtracted in p, and its derivative is, too.",
     own_entry_only="You took the diagonal of the derivative only: x_j moves the mean, and with it all y_i of its row.",
     mean_only="This is what comes back through the mean alone; each y_i contains x_i itself, too.",
+    over_number_of_rows="You divide by the number of rows; a mean over a row is divided by its width d.",
+    all_but_one="In the mean each entry has the weight 1/d, not 1/(d - 1).",
+    mean_alone_turned="What arrives at the entry itself is missing: each y_i contains x_i.",
     scaled="No factor d stands in front: compute it by hand for a row of two.",
 )
 def _(dy, *, wrong):
@@ -50,6 +53,10 @@ def _(dy, *, wrong):
         return dy
     mean = dy.mean() if wrong.over_all else dy.mean(0 if wrong.over_rows else -1, keepdim=True)
     mean = dy.sum(-1, keepdim=True) if wrong.sum_for_mean else mean
+    if wrong.over_number_of_rows or wrong.all_but_one:
+        return dy - dy.sum(-1, keepdim=True) / (len(dy) if wrong.over_number_of_rows else dy.shape[-1] - 1)
+    if wrong.mean_alone_turned:
+        return -mean.expand_as(dy)
     if wrong.own_entry_only:
         mean = dy / dy.shape[-1]
     if wrong.mean_only:
@@ -91,6 +98,7 @@ def my_scale_backward(dy, x, eps=1e-5):
     plus="The sign of the part that comes through r: a longer row is divided by more.",
     own_entry_only="r couples all entries of a row: what arrives at the others counts, too.",
     no_eps="eps is missing in r.",
+    deviation="r is the root of the mean square: nothing is subtracted in it.",
     centred="Nothing was subtracted in s, so no mean is subtracted here: that belongs to p.",
     length_one="This s makes the sum of squares one; here it is the mean of squares.",
     over_rows="You take the mean over the rows of the batch. Each row is a sample of its own.",
@@ -105,6 +113,7 @@ def my_scale_backward(dy, x, eps=1e-5):
 def _(dy, x, eps=1e-5, *, wrong):
     eps = 0.0 if wrong.no_eps else 1e-5 if wrong.fixed_eps else eps
     size = x.square().sum(-1, keepdim=True) if wrong.length_one else x.square().mean(-1, keepdim=True)
+    size = x.var(-1, keepdim=True, correction=0) if wrong.deviation else size
     r = (size + eps).sqrt()
     y = x / r
     if wrong.forward:
@@ -175,6 +184,7 @@ def my_layer_norm_backward(dy, x, g, eps=1e-5):
     fixed_eps="eps is an argument; yours is always 1e-5.",
     samples_not_summed="Gain and shift are shared by all rows: sum their gradients over the rows.",
     over_width="The gradients of gain and shift have one number for each column: sum over the rows.",
+    eps_lost_backwards="Hand eps on to the way back through the scaling: there yours is always 1e-5.",
     gains_swapped="The order is dx, dg, db.",
 )
 def _(dy, x, g, eps=1e-5, *, wrong):
@@ -187,6 +197,9 @@ def _(dy, x, g, eps=1e-5, *, wrong):
     if wrong.not_centred:
         r = (x.square().mean(-1, keepdim=True) + eps).sqrt()
         into = x / r
+    if wrong.eps_lost_backwards:
+        r = (x.var(-1, keepdim=True, correction=0) + 1e-5).sqrt()
+        into = centred / r
     back = q / r if wrong.constant_deviation else (q - into * (q * into).mean(-1, keepdim=True)) / r
     if not wrong.constant_mean:
         back = back - back.mean(-1, keepdim=True)

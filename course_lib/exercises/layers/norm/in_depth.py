@@ -68,6 +68,8 @@ def my_sizes(place, depth, gain):
     lengths_added="At a right angle squares add (Pythagoras), not lengths.",
     roots="Mean squares are asked, not their roots.",
     peri_as_post="With peri the norm stands around the message, not around the sum.",
+    none_linear="With none F gets the stream as it has grown: each layer multiplies.",
+    post_unnormalised="With post the norm comes behind the sum: what it leaves has size 1.",
     one_layer_too_many="The first entry is the size before the first layer; yours is the one after it.",
 )
 def _(place, depth, gain, *, wrong):
@@ -75,7 +77,7 @@ def _(place, depth, gain, *, wrong):
     size, out = 1.0, [1.0]
     for _ in range(depth + wrong.one_layer_too_many):
         into = size if place in ("none", "post") or (place == "pre" and wrong.pre_unnormalised) else 1.0
-        added = grows * into
+        added = grows if place == "none" and wrong.none_linear else grows * into
         if (place == "peri" and not wrong.peri_gain) or (place == "post" and wrong.post_as_peri):
             added = 1.0
         before = 1.0 if place == "pre" and wrong.pre_constant else size
@@ -87,7 +89,7 @@ def _(place, depth, gain, *, wrong):
         if place == "peri" and (wrong.peri_constant or wrong.peri_as_post):
             size = 2.0 if wrong.peri_constant else 1.0
         if place == "post" and not (wrong.post_grows or wrong.post_as_peri):
-            size = 1.0
+            size = 1.0 + gain if wrong.post_unnormalised else 1.0
         out.append(math.sqrt(size) if wrong.roots else size)
     return torch.tensor(out[1:] if wrong.start_missing or wrong.one_layer_too_many else out)
 
@@ -123,6 +125,9 @@ def my_turns(place, depth, gain):
     post_adds_one="With post no norm stands in F's way: what it adds has the size gain.",
     gain_squared="`gain` already is a ratio of mean squares: do not square it.",
     peri_constant="With peri the stream itself grows from layer to layer.",
+    post_from_sizes="The norm takes the length away, not the direction: with post the angle is that before the norm.",
+    none_falls="With none what F adds grows with the stream: each turn is the same.",
+    turns_added="One turn for each layer; yours are added up.",
 )
 def _(place, depth, gain, *, wrong):
     gain = gain**2 if wrong.gain_squared else gain
@@ -142,6 +147,10 @@ def _(place, depth, gain, *, wrong):
             angle = ratio
         if wrong.cosine:
             angle = math.acos(before / (before + added))
+        if place == "post" and wrong.post_from_sizes:
+            angle = 0.0
+        if place == "none" and wrong.none_falls:
+            angle = math.atan(math.sqrt(gain / size))
         constant = (place == "pre" and wrong.pre_constant) or (place == "peri" and wrong.peri_constant)
         size = size if constant else size + added
         if place == "post" and not wrong.post_stream_grows:
@@ -150,7 +159,7 @@ def _(place, depth, gain, *, wrong):
             angle = math.acos(1 / math.sqrt(size))
         if layer or not wrong.one_late:
             out.append(angle if wrong.radians else math.degrees(angle))
-    return torch.tensor(out)
+    return torch.tensor(out).cumsum(0) if wrong.turns_added else torch.tensor(out)
 
 
 # ------------------------------------------------------------------------------- 7. a key that gets lost
@@ -165,7 +174,9 @@ def _(place, depth, gain, *, wrong):
 def my_lost_key(result):
     if not (isinstance(result, tuple | list) and len(result) == 2):
         return "returns two tensors: keys (n, d) and w (d, e)"
-    keys, w = (torch.as_tensor(x).detach().double() for x in result)
+    if not all(isinstance(x, torch.Tensor) and x.is_floating_point() for x in result):
+        return "returns two tensors of floating-point numbers: keys (n, d) and w (d, e)"
+    keys, w = (x.detach().double() for x in result)
     if keys.ndim != 2 or w.ndim != 2 or keys.shape[1] != w.shape[0]:
         return f"wants keys (n, d) and w (d, e), got {tuple(keys.shape)} and {tuple(w.shape)}"
     lengths = keys.norm(dim=1)
@@ -228,6 +239,8 @@ def my_step(length, lr, unit_gradient):
     swapped="The length comes first, then the turn.",
     lr_not_squared="lr is missing in the square: all of the step is squared, not only the gradient.",
     no_lr="The learning rate is missing.",
+    turns_back="A turn is how far, not which way: it is not negative.",
+    new_length_below="The tangent is the step over the old length, beside the right angle; you divide by the new one.",
 )
 def _(length, lr, unit_gradient, *, wrong):
     gradient = unit_gradient / length
@@ -252,6 +265,9 @@ def _(length, lr, unit_gradient, *, wrong):
     angle = math.atan(ratio)
     if wrong.sine:
         angle = math.asin(min(1.0, ratio))
+    if wrong.new_length_below:
+        angle = math.atan(moved / new)
+    angle = -angle if wrong.turns_back else angle
     if wrong.small_angle:
         angle = ratio
     if wrong.upside_down:

@@ -137,12 +137,18 @@ def my_fold(weight, bias, g, b, mean, var, eta, eps=1e-5):
     eps_outside="eps stands beside the variance, inside the root.",
     fixed_eps="eps is an argument; yours is always 1e-5.",
     no_gain="The gain g is missing.",
+    eta_alone="eta z contains eta W x, not eta: it multiplies the weight, too.",
+    eta_multiplied="eta z is added to what the norm gives; it multiplies nothing of it.",
 )
 def _(weight, bias, g, b, mean, var, eta, eps=1e-5, *, wrong):
     eps = 1e-5 if wrong.fixed_eps else eps
     std = var.sqrt() + eps if wrong.eps_outside else (var + eps).sqrt()
     a = (1 if wrong.no_gain else g) / (std**2 if wrong.no_root else std)
     eta = 0 * eta if wrong.no_eta else eta
+    if wrong.eta_alone:
+        return a[:, None] * weight + eta, a * (bias - mean) + b + eta * bias
+    if wrong.eta_multiplied:
+        return (a * eta)[:, None] * weight, a * (bias - mean) + b + eta * bias
     if wrong.in_front:
         if weight.shape[0] != weight.shape[1]:
             raise RuntimeError
@@ -298,6 +304,10 @@ def my_evonorm_b0(x, gamma, beta, v, running, training, momentum=0.1, eps=1e-5):
     memory_lost="In training the new memory must be returned: yours is still the old one.",
     memory_of_deviation="The memory keeps the variance, not the deviation.",
     no_v="v x is missing in the maximum: without it the layer has no nonlinearity.",
+    inside_root="v x stands outside of the root, beside it: inside, the sum may be negative.",
+    image_over_channels="I is the variance of one channel: not over the channels.",
+    batch_not_centred="B is a variance: the mean of squares of what is left when the mean is subtracted.",
+    image_not_centred="I is a variance: the mean of squares of what is left when the mean is subtracted.",
     memory_unbiased="The memory keeps the variance that is divided by n, too.",
 )
 def _(x, gamma, beta, v, running, training, momentum=0.1, eps=1e-5, *, wrong):
@@ -305,16 +315,21 @@ def _(x, gamma, beta, v, running, training, momentum=0.1, eps=1e-5, *, wrong):
         return p[:, None, None]
 
     batch = x.var((0, 2, 3), correction=int(wrong.unbiased))
+    batch = x.square().mean((0, 2, 3)) if wrong.batch_not_centred else batch
     kept = batch.sqrt() if wrong.memory_of_deviation else x.var((0, 2, 3)) if wrong.memory_unbiased else batch
     share = 1 - momentum if wrong.reversed_memory else momentum
     new = (1 - share) * running + share * kept if training or wrong.always_updates else running
     used = batch if training or wrong.looks_at_batch else running
     if wrong.running_in_training and training:
         used = new
-    axes = (0, 2, 3) if wrong.image_over_batch else (2, 3)
-    image = torch.sqrt(x.var(axes, correction=int(wrong.image_unbiased), keepdim=True) + eps)
+    axes = (0, 2, 3) if wrong.image_over_batch else (1, 2, 3) if wrong.image_over_channels else (2, 3)
+    spread = x.var(axes, correction=int(wrong.image_unbiased), keepdim=True)
+    spread = x.square().mean(axes, keepdim=True) if wrong.image_not_centred else spread
+    image = torch.sqrt(spread + eps)
     top = x - x.mean((0, 2, 3), keepdim=True) if wrong.centred else x
     second = (0 if wrong.no_v else per_channel(v) * top) + image
+    if wrong.inside_root:
+        second = torch.sqrt(per_channel(v) * x + spread + eps)
     larger = torch.minimum if wrong.smaller else torch.maximum
     y = per_channel(gamma) * top / larger(torch.sqrt(per_channel(used) + eps), second) + per_channel(beta)
     return y, running if wrong.memory_lost else new
