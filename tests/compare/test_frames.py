@@ -1,6 +1,7 @@
 """One frame for many layers: equal stems, equal data, and a gap that takes what a layer gives."""
 
 import math
+import types
 
 import pytest
 import torch
@@ -128,6 +129,28 @@ def test_a_sequence_is_read_pixel_by_pixel_in_order_and_named_behind_the_last():
     changed[..., :-1] = 0  # all but the last column: without a mixer only the last pixel counts
     torch.testing.assert_close(model(images), model(changed))
     assert not torch.equal(frame(lambda: Recurrent(12))(images), model(images))
+
+
+def test_layers_of_sequences_get_the_frames_own_budget(monkeypatch):
+    spent = []
+
+    def fit(model, batch, *, steps, lr, **options):
+        spent.append((steps, lr))
+        return types.SimpleNamespace(diverged=True)
+
+    monkeypatch.setattr("course_lib.compare.frames.fit", fit)
+    variants = [Variant("none", nn.Identity), Variant("images", nn.Identity, frame=image_frame(4))]
+    found = compare(variants, frame=sequence_frame(12), seed=0)
+    assert spent == [(500, 5e-3), (500, 5e-3), (300, 1e-2)]
+    assert all(math.isnan(value) for value in found.values())
+    compare(variants[:1], frame=sequence_frame(12), seed=0, steps=7, lr=0.5)
+    assert spent[3:] == [(7, 0.5)] * 2
+
+
+@pytest.mark.parametrize("stem", [token_frame(64, patch=1).stem, sequence_frame(64).stem])
+def test_positions_begin_small_beside_the_tokens(stem):
+    torch.manual_seed(0)
+    assert 0.015 < stem().position.std() < 0.025
 
 
 def test_a_writer_foretells_every_character_from_those_before_it():
