@@ -4,14 +4,12 @@ import torch
 from jaxtyping import Inexact
 from torch import Tensor
 
-__numerics__ = 1
-
 
 def linear_scan_recurrent(
     a: Inexact[Tensor, "..."],
-    b: Inexact[Tensor, "b t *d"],
-    initial: Inexact[Tensor, "b *d"] | None = None,
-) -> Inexact[Tensor, "b t *d"]:
+    b: Inexact[Tensor, "b t ..."],
+    initial: Inexact[Tensor, "b ..."] | None = None,
+) -> Inexact[Tensor, "b t ..."]:
     r"""All states of a linear recurrence, one token after the other.
 
     .. math:: h_t = a_t \odot h_{t-1} + b_t
@@ -35,9 +33,9 @@ def linear_scan_recurrent(
 
 def linear_scan(
     a: Inexact[Tensor, "..."],
-    b: Inexact[Tensor, "b t *d"],
-    initial: Inexact[Tensor, "b *d"] | None = None,
-) -> Inexact[Tensor, "b t *d"]:
+    b: Inexact[Tensor, "b t ..."],
+    initial: Inexact[Tensor, "b ..."] | None = None,
+) -> Inexact[Tensor, "b t ..."]:
     r"""The same states by halving: two neighbouring steps are one step of a sequence half as long.
 
     .. math:: h_t = a_t a_{t-1} h_{t-2} + (a_t b_{t-1} + b_t)

@@ -22,6 +22,8 @@ GROUND = {
     "layers/_shapes.py": "the width check of every layer; private, so that the tests of the layers test it",
     "layers/_half.py": "products and sums beyond the range of half precision; private, as above",
     "layers/_images.py": "channel norm, channel scale and squeeze-and-excitation of three chapters; private",
+    "layers/_streaming.py": "what layers that run token by token can do, and their state; private, as above",
+    "layers/_scan.py": "the linear recurrence of several chapters, in two forms; private, as above",
     "training/loop.py": "fit and evaluate, which every chapter uses",
     "training/validation.py": "folds and stopping points on top of fit; its paper's page is layers/dense",
     "training/_batches.py": "where fit gets its batches; private, as above",

@@ -33,7 +33,12 @@ from course_lib.training.loop import cosine_schedule, evaluate, fit
 FILE = Path(__file__).with_name("numerics.json")
 COURSE = Path(course_lib.__file__).parent
 PIN_ANEW = "pin it anew: python tests/measure/test_numerics.py"
-ELSEWHERE = ("contexts", "counting", "layers._shapes")  # exact counts, in their own tests, or no numbers
+ELSEWHERE = (
+    "contexts",
+    "counting",
+    "layers._shapes",
+    "layers._streaming",
+)  # exact counts, in their own tests, or no numbers
 
 # What each module makes, as expressions in its own names; data sets come on top of these.
 MADE = {
