@@ -31,7 +31,8 @@ CHAPTERS, CORES, LIMIT = 77, 2, 40  # chapters of the whole course; minutes on t
 # What a test costs time for, by its id; the first that fits. Those below grow with the chapters.
 KINDS = {
     "notebooks, second run": r"\.ipynb(::|$)",
-    "browser": r"^tests/browser/",
+    "browser, chapters": r"^tests/browser/.*\[(?!start/|howto/)\w+/",
+    "browser, whole course": r"^tests/browser/",
     "contract of the layers": r"^tests/test_contract",
     "results once more": r"^tests/measure/test_committed",
     "solutions and exercises": r"^tests/house/test_exercises_in_step|^tests/exercises/",
@@ -44,7 +45,7 @@ FOLDERS = re.compile(
     r"(?P<part>\w+)/(?P<chapter>\w+)"
 )
 EXECUTED = "notebooks, executed"
-FIXED = {"machinery", "results once more", "start-up"}
+FIXED = {"browser, whole course", "machinery", "results once more", "start-up"}
 
 
 def due(name: str, days: int, day: int | None = None) -> bool:

@@ -150,3 +150,19 @@ def test_make_executes_the_notebooks_of_one_piece(tmp_path):
     assert wanted("ground") == {products[0]}
     assert wanted("layers") == {*products[1:4]}
     assert wanted("theory") == set()
+
+
+@pytest.mark.parametrize(
+    ("test", "kind"),
+    [
+        ("test_site.py::test_a_page[layers/norm]", "browser, chapters"),
+        ("test_site.py::test_a_page[solutions/training/local_learning]", "browser, chapters"),
+        ("test_site.py::test_a_page[catalogue/layers/norm]", "browser, chapters"),
+        ("test_site.py::test_a_page[papers]", "browser, whole course"),
+        ("test_site.py::test_a_page[start/first_steps]", "browser, whole course"),
+        ("test_lab.py::test_an_exercise", "browser, whole course"),
+    ],
+)
+def test_what_the_browser_does_once_does_not_grow_with_the_chapters(test, kind):
+    assert turns.kind_of(f"tests/browser/{test}") == kind
+    assert (kind in turns.FIXED) == (kind == "browser, whole course")
