@@ -71,8 +71,7 @@ class Frame:
         """
         stem, layer = self.stem(), build()
         if self.kind == "sequences":
-            self._require_sequences(layer)
-            return nn.Sequential(stem, _block(layer, self.shape[1]), _Last(), nn.Linear(self.shape[1], 10))
+            return nn.Sequential(stem, self._block(layer), _Last(), nn.Linear(self.shape[1], 10))
         return nn.Sequential(stem, layer, self.activation(), _Mean(self.kind), self._out(layer))
 
     def writer(self, build: Callable[[], nn.Module], vocab_size: int) -> nn.Module:
@@ -89,34 +88,33 @@ class Frame:
             raise ValueError(f"only layers of sequences write text, this frame is one of {self.kind}")
         length, dim = self.shape
         stem, layer = _Characters(vocab_size, length, dim), build()
-        self._require_sequences(layer)
-        return nn.Sequential(stem, _block(layer, dim), nn.Linear(dim, vocab_size))
+        return nn.Sequential(stem, self._block(layer), nn.Linear(dim, vocab_size))
 
     def example(self, batch: int) -> Tensor:
         """Random numbers in the shape that the layer gets."""
         return torch.randn(batch, *self.shape)
 
-    def _require_sequences(self, layer: nn.Module) -> None:
-        with evaluating(layer), isolated():
-            y = layer(self.example(2))
-        if not isinstance(y, Tensor) or y.shape != (2, *self.shape):
-            got = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
-            raise ValueError(
-                f"{type(layer).__name__} gives {got} for {(2, *self.shape)}: "
-                "a layer of sequences keeps the shape"
-            )
+    def _block(self, layer: nn.Module) -> nn.Module:
+        """The layer, then a feed-forward network that is equal for all, each in a residual, and a norm."""
+        self._asked(layer, lambda y: y.shape == (2, *self.shape), "a layer of sequences keeps the shape")
+        dim = self.shape[1]
+        mlp = nn.Sequential(nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
+        return nn.Sequential(ResidualSublayer(layer, dim), ResidualSublayer(mlp, dim), nn.LayerNorm(dim))
 
     def _out(self, layer: nn.Module) -> nn.Linear:
         """Ten outputs from as many features as the layer gives; it is asked, so it may change them."""
+        wanted = "wrap it so that it gives one tensor, a row per example"
+        y = self._asked(layer, lambda y: y.ndim >= 2 and len(y) == 2, wanted)
+        return nn.Linear(_Mean(self.kind)(y).shape[1], 10)
+
+    def _asked(self, layer: nn.Module, fits: Callable[[Tensor], bool], wanted: str) -> Tensor:
+        """What the layer gives for two examples."""
         with evaluating(layer), isolated():
             y = layer(self.example(2))
-        if not isinstance(y, Tensor) or y.ndim < 2 or len(y) != 2:
+        if not isinstance(y, Tensor) or not fits(y):
             got = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
-            raise ValueError(
-                f"{type(layer).__name__} gives {got} for {(2, *self.shape)}: wrap it so that it gives "
-                "one tensor, a row per example"
-            )
-        return nn.Linear(_Mean(self.kind)(y).shape[1], 10)
+            raise ValueError(f"{type(layer).__name__} gives {got} for {(2, *self.shape)}: {wanted}")
+        return y
 
 
 class _Mean(nn.Module):
@@ -155,12 +153,6 @@ class _Characters(nn.Module):
 
     def forward(self, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b t d"]:
         return self.embed(tokens) + self.position
-
-
-def _block(layer: nn.Module, dim: int) -> nn.Module:
-    """The layer, then a feed-forward network that is the same for all, each in a residual, and a norm."""
-    mlp = nn.Sequential(nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
-    return nn.Sequential(ResidualSublayer(layer, dim), ResidualSublayer(mlp, dim), nn.LayerNorm(dim))
 
 
 class _Last(nn.Module):
@@ -294,22 +286,19 @@ def compare(
     batch = partial(_moved_batch, digits.train, batch_size)
     for variant in variants:
         around = variant.frame or frame
+        tasks = {variant.name: (partial(around, variant.build), batch, unseen, "accuracy")}
+        if around.kind == "sequences":
+            english, length = load("english"), around.shape[0]
+            windows = partial(english.batch, batch_size=batch_size // 4, length=length)
+            writer = partial(around.writer, variant.build, english.vocab_size)
+            held_out = english.test.windows(length, limit=200)
+            tasks[text_name(variant.name)] = writer, windows, held_out, "loss"
         budget = {"steps": around.steps if steps is None else steps, "lr": around.lr if lr is None else lr}
-        run = partial(fit, **budget, seed=seed, on_divergence="stop", hooks=hooks)
-        torch.manual_seed(seed)
-        model = around(variant.build)
-        history = run(model, batch)
-        found[variant.name] = math.nan if history.diverged else evaluate(model, unseen)
-        if around.kind != "sequences":
-            continue
-        english, length = load("english"), around.shape[0]
-        torch.manual_seed(seed)
-        model = around.writer(variant.build, english.vocab_size)
-        history = run(model, partial(english.batch, batch_size=batch_size // 4, length=length))
-        windows = english.test.windows(length, limit=200)
-        found[text_name(variant.name)] = (
-            math.nan if history.diverged else evaluate(model, windows, metric="loss")
-        )
+        for name, (build, data, test, metric) in tasks.items():
+            torch.manual_seed(seed)
+            model = build()
+            history = fit(model, data, **budget, seed=seed, on_divergence="stop", hooks=hooks)
+            found[name] = math.nan if history.diverged else evaluate(model, test, metric=metric)
     return found
 
 

@@ -17,10 +17,12 @@ import pytest
 from tests.house.tree import ROOT
 from tools.contents import Contents
 from tools.deps import notebooks
+from tools.turns import kind_of
 from tools.vendor import vendored_files
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
+FILE = "tests/browser/test_site.py"
 PAGES = Contents.read(ROOT).pages
 SOURCES = ("book", "course_lib", "exercises", "solutions", "tools", "_config.yml", "_toc.yml")
 
@@ -244,9 +246,8 @@ def test_the_pages_tested_are_all_of_the_book():
 def rotating(names: list[str]) -> list:
     """The pages of the whole course are visited every day, what there is of each chapter goes round."""
     rotates = pytest.mark.rotates(3)
-    every_day = ("index", "howto/", "start/")
     return [
-        pytest.param(name, marks=rotates) if "/" in name and not name.startswith(every_day) else name
+        pytest.param(name, marks=rotates) if kind_of(f"{FILE}::test[{name}]") == "browser, chapters" else name
         for name in names
     ]
 

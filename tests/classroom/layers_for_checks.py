@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from course_lib.classroom._contract import CHECKS
 from course_lib.classroom._contract.subject import Failure, NotApplicable, Subject
 from course_lib.classroom.checks import LayerCheckError, check_layer
+from course_lib.layers._streaming import Streaming
 from course_lib.registry import Traits
 
 
@@ -210,12 +211,7 @@ class Steps(LooksBack):
         state = x if state is None else state + x
         return Sound.body(self, x) + state, state
 
-    def prefill(self, x, state=None):
-        outputs = []
-        for token in x.unbind(1):
-            y, state = self.step(token, state)
-            outputs.append(y)
-        return torch.stack(outputs, 1), state
+    prefill = Streaming.prefill
 
 
 class StepsWithoutState(Steps):

@@ -150,10 +150,7 @@ def my_hinge(scores, target):
     classes_of_batch="one_hot needs the number of classes: the last ones may not occur in this batch.",
 )
 def _(scores, target, *, wrong):
-    if wrong.classes_of_batch:
-        sign = 2 * F.one_hot(target) - 1
-        return (1 - sign * scores).clamp(min=0).square().sum(1).mean()
-    own = F.one_hot(target, scores.shape[1]).bool()
+    own = F.one_hot(target, -1 if wrong.classes_of_batch else scores.shape[1]).bool()
     sign = torch.where(own, 1.0, 0.0 if wrong.zero_one else -1.0) * (-1 if wrong.sign_turned else 1)
     short = (0 if wrong.no_margin else 1) - sign * scores
     if wrong.against_right or wrong.against_right_mean:

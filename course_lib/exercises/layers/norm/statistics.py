@@ -145,10 +145,9 @@ def _(weight, bias, g, b, mean, var, eta, eps=1e-5, *, wrong):
     std = var.sqrt() + eps if wrong.eps_outside else (var + eps).sqrt()
     a = (1 if wrong.no_gain else g) / (std**2 if wrong.no_root else std)
     eta = 0 * eta if wrong.no_eta else eta
-    if wrong.eta_alone:
-        return a[:, None] * weight + eta, a * (bias - mean) + b + eta * bias
-    if wrong.eta_multiplied:
-        return (a * eta)[:, None] * weight, a * (bias - mean) + b + eta * bias
+    if wrong.eta_alone or wrong.eta_multiplied:
+        scaled = a[:, None] * weight + eta if wrong.eta_alone else (a * eta)[:, None] * weight
+        return scaled, a * (bias - mean) + b + eta * bias
     if wrong.in_front:
         if weight.shape[0] != weight.shape[1]:
             raise RuntimeError
